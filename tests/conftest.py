@@ -1,0 +1,100 @@
+"""Real images, a real S3 server, and small configurations."""
+
+import csv
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from training.config import RunConfig, load_config
+from training.sample import write_sample
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+ROOT = Path(__file__).parents[1]
+SOLAR_CELLS = ROOT / "dags" / "models" / "solar_cells.yaml"
+
+
+@pytest.fixture(scope="session")
+def all_cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The whole sample: 2,624 real solar cells."""
+    folder = tmp_path_factory.mktemp("all_cells")
+    write_sample(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def few_cells(all_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """90 intact and 40 defective cells."""
+    folder = tmp_path_factory.mktemp("few_cells")
+    (folder / "images").mkdir()
+    with (all_cells / "labels.csv").open() as file:
+        rows = list(csv.reader(file))[1:]
+    kept = [row for row in rows if row[1] == "intact"][:90] + [row for row in rows if row[1] == "defective"][:40]
+    for name, _ in kept:
+        shutil.copyfile(all_cells / name, folder / name)
+    write_labels(folder, kept)
+    return folder
+
+
+@pytest.fixture
+def cells(few_cells: Path, tmp_path: Path) -> Path:
+    """A copy of `few_cells` that a test may damage."""
+    return Path(shutil.copytree(few_cells, tmp_path / "cells"))
+
+
+def write_labels(folder: Path, rows: list[list[str]]) -> None:
+    with (folder / "labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["path", "label"], *rows])
+
+
+def read_labels(folder: Path) -> list[list[str]]:
+    with (folder / "labels.csv").open() as file:
+        return list(csv.reader(file))[1:]
+
+
+def small_settings(data: Path | str, store: Path | str) -> dict[str, object]:
+    """Settings of a night that takes seconds."""
+    return {
+        "data.uri": str(data),
+        "store.champion": f"{store}/champion",
+        "store.runs": f"{store}/runs",
+        "split.min_per_class": 3,
+        "model.input_size": 48,
+        "train.epochs": 1,
+        "train.batch_size": 8,
+        "train.monitor_samples": 16,
+        "recalibrate.samples": 64,
+        "evaluate.batches": 10,
+        "evaluate.resamples": 200,
+    }
+
+
+@pytest.fixture
+def small(few_cells: Path, tmp_path: Path) -> RunConfig:
+    """A configuration over `few_cells` with its stores in the test's own folder."""
+    return load_config(SOLAR_CELLS, small_settings(few_cells, tmp_path))
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A bucket on a real HTTP server that speaks S3: ``s3://nights``."""
+    import boto3
+    import requests
+    from moto.server import ThreadedMotoServer
+
+    from training import store
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    for name, value in {"ACCESS_KEY_ID": "test", "SECRET_ACCESS_KEY": "test", "DEFAULT_REGION": "us-east-1"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    store._client.cache_clear()
+    requests.post(f"http://{host}:{port}/moto-api/reset", timeout=10)  # its state outlives a server
+    boto3.client("s3").create_bucket(Bucket="nights")
+    yield "s3://nights"
+    server.stop()
+    store._client.cache_clear()

@@ -1,0 +1,68 @@
+import pytest
+
+from tests.conftest import ROOT, SOLAR_CELLS
+from training.config import differing_keys, from_json, load_config, parse_settings, to_json
+from training.errors import ConfigError
+
+
+def test_both_models_load_and_round_trip():
+    for path in sorted((ROOT / "dags" / "models").glob("*.yaml")):
+        config = load_config(path)
+        assert from_json(to_json(config)) == config
+
+
+def test_roofs_is_the_seed_model():
+    config = load_config(ROOT / "dags" / "models" / "roofs.yaml")
+    assert (config.model.backbone, config.model.weights, config.model.policy) == ("resnet50", "imagenet", "trainable")
+    assert (config.model.head_units, config.model.dropout) == ((64, 64), 0.5)
+    assert (config.train.epochs, config.train.learning_rate, config.train.early_stopping_patience) == (15, 1e-3, 5)
+    assert config.data.uri.startswith("s3://") and config.store.champion.startswith("s3://")
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("train.epochs=0", "train.epochs: received 0, expected greater than or equal to 1"),
+        ("train.epoch=2", "train.epoch: received 2, expected no such key"),
+        ("model.policy=thaw", "model.policy: received 'thaw'"),
+        ("data.classes=[a, a]", "the two classes must differ"),
+        ("train=3", "train: received 3"),
+        ("train.learning_rate=fast", "train.learning_rate: received 'fast'"),
+        ("gate.max_loss_gap=.nan", "gate.max_loss_gap: received"),
+        ("name=../x", "name: received '../x'"),
+        ("seed.x=2", "seed: received"),
+    ],
+)
+def test_bad_setting_is_one_line_that_names_it(setting, told):
+    with pytest.raises(ConfigError) as caught:
+        load_config(SOLAR_CELLS, parse_settings([setting]))
+    assert told in caught.value.message
+    assert "\n" not in caught.value.message
+    assert caught.value.exit_code == 2
+
+
+def test_no_limit_at_all_is_refused():
+    names = ("max_loss_gap", "max_loss_ratio", "max_batch_norm_gap")
+    with pytest.raises(ConfigError, match="no limit is configured"):
+        load_config(SOLAR_CELLS, {f"gate.{name}": None for name in names})
+
+
+@pytest.mark.parametrize("content", ["- a\n", "a: [\n", None])
+def test_unusable_file_is_one_line(tmp_path, content):
+    path = tmp_path / "model.yaml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ConfigError, match="--config: received"):
+        load_config(path)
+
+
+def test_settings_are_yaml():
+    assert parse_settings(["a.b=1", "c=[x, y]", "d=null"]) == {"a.b": 1, "c": ["x", "y"], "d": None}
+    assert load_config(SOLAR_CELLS, parse_settings(["train.learning_rate=1e-4"])).train.learning_rate == 1e-4
+    with pytest.raises(ConfigError, match="key=value"):
+        parse_settings(["train.epochs"])
+
+
+def test_differing_keys_names_them():
+    other = load_config(SOLAR_CELLS, {"train.epochs": 9, "gate.max_loss_gap": None})
+    assert differing_keys(load_config(SOLAR_CELLS), other) == ["gate.max_loss_gap", "train.epochs"]

@@ -1,0 +1,122 @@
+import csv
+import io
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from tests.training.models import images, in_batches, small_network
+from training.batchnorm import batch_norm_layers, learning_layers, recalibrate
+from training.config import TrainConfig
+from training.errors import Diverged
+from training.fit import _epochs, fit, history_csv, make_deterministic
+from training.logits import cross_entropies
+from training.sampling import make_plan
+
+SETTINGS = {"batch_size": 16, "monitor_samples": 64, "learning_rate": 0.01}
+
+
+@pytest.fixture
+def data():
+    """uint8 pixels in the plan's order, the plan, and validation images whose labels are noise."""
+    x, labels = images(160)
+    pixels = np.clip(x * 20 + 60, 0, 255).astype(np.uint8)
+    plan = make_plan(
+        {f"{place:03d}": "ab"[label] for place, label in enumerate(labels)},
+        ("a", "b"),
+        strategy="oversample",
+        batch_size=16,
+        seed=0,
+    )
+    noise = np.random.default_rng(1).integers(0, 2, 60)
+    return plan, pixels[:160], (pixels[:60], noise)
+
+
+def run(data, folder: Path, model=None, **settings):
+    plan, pixels, validation = data
+    make_deterministic(0)
+    model = model or small_network(momentum=0.999)
+    return model, fit(model, plan, pixels, validation, TrainConfig(**SETTINGS | settings), folder)
+
+
+def test_batches_are_the_plans_epochs_in_order(data):
+    plan, pixels, _ = data
+    shown = [(x.numpy(), y.numpy()) for x, y in _epochs(plan, pixels, 2)]
+    rows = np.concatenate([plan.epoch(0), plan.epoch(1)])
+    np.testing.assert_array_equal(np.concatenate([x for x, _ in shown]), pixels[rows])
+    np.testing.assert_array_equal(np.concatenate([y for _, y in shown])[:, 0], np.asarray(plan.labels)[rows])
+
+
+def test_step_losses_are_each_steps_own(data, tmp_path):
+    plan, pixels, _ = data
+    reference = small_network(momentum=0.999)
+    _, fitted = run(data, tmp_path, epochs=1)
+    batch = plan.epoch(0)[:16]
+    probability = reference(pixels[batch].astype(np.float32), training=True).numpy()
+    logits = np.log(probability) - np.log1p(-probability)
+    truth = cross_entropies(logits, np.asarray(plan.labels)[batch]).mean()
+    assert fitted.step_losses[0][0] == pytest.approx(truth, rel=1e-4)
+    assert len(fitted.step_losses[0]) == plan.steps_per_epoch
+    assert fitted.history[0]["cross_entropy"] == pytest.approx(fitted.history[0]["loss"], rel=1e-5)
+
+
+def test_patience_of_five_fires_and_the_best_epoch_is_kept(data, tmp_path):
+    """Labels of validation are noise, so its loss soon only rises."""
+    _, fitted = run(data, tmp_path, epochs=60, early_stopping_patience=5)
+    losses = [row["recalibrated_val_loss"] for row in fitted.history]
+    assert fitted.kept_epoch == 1 + int(np.argmin(losses))
+    assert len(losses) == fitted.kept_epoch + 5 < 60
+
+
+def test_the_monitor_is_the_loss_after_recalibration(data, tmp_path):
+    plan, pixels, (x, y) = data
+    model, fitted = run(data, tmp_path, epochs=2, keep_epoch="last")
+    stale = [layer.moving_mean.numpy() for layer in batch_norm_layers(model)]
+    copy = keras.saving.load_model(fitted.model_file, compile=False)
+    for layer, mean in zip(batch_norm_layers(copy), stale, strict=True):
+        np.testing.assert_array_equal(layer.moving_mean.numpy(), mean)
+    recalibrate(copy, in_batches(pixels[plan.take(64, "monitor")].astype(np.float32), 16))
+    copy.compile(loss="binary_crossentropy")
+    truth = copy.evaluate(x.astype(np.float32), y[:, None].astype(np.float32), verbose=0)
+    assert fitted.history[-1]["recalibrated_val_loss"] == pytest.approx(truth, rel=1e-5)
+    assert fitted.kept_epoch == 2
+
+
+def test_lagging_statistics_do_not_choose_the_epoch(data, tmp_path):
+    """The raw validation loss is far off, and would have stopped training that only got better."""
+    plan, pixels, _ = data
+    healthy = (plan, pixels, (pixels, np.asarray(plan.labels)))
+    _, fitted = run(healthy, tmp_path, epochs=4)
+    last = fitted.history[-1]
+    assert last["recalibrated_val_loss"] < 0.7 < last["val_loss"]
+
+
+def test_a_loss_that_is_not_finite_stops_at_once(data, tmp_path):
+    model = small_network()
+    model.layers[-1].bias.assign([np.nan])
+    with pytest.raises(Diverged, match="in epoch 1, step 1") as caught:
+        run(data, tmp_path, model, epochs=3)
+    assert caught.value.cause == "non_finite" and caught.value.exit_code == 4
+
+
+def test_same_seed_same_model_to_the_bit(data, tmp_path):
+    weights = []
+    for name in ("one", "two"):
+        model, _ = run(data, tmp_path / name, small_network(dropout=0.3), epochs=2)
+        weights.append(np.concatenate([variable.numpy().ravel() for variable in model.trainable_variables]))
+    assert weights[0].tobytes() == weights[1].tobytes()
+
+
+def test_loading_keeps_what_is_frozen(data, tmp_path):
+    model = small_network()
+    batch_norm_layers(model)[0].trainable = False
+    model, fitted = run(data, tmp_path, model, epochs=1)
+    loaded = keras.saving.load_model(fitted.model_file, compile=False)
+    assert [layer.name for layer in learning_layers(loaded)] == ["bn2"]
+
+
+def test_history_is_exact(data, tmp_path):
+    _, fitted = run(data, tmp_path, epochs=2)
+    rows = list(csv.DictReader(io.StringIO(history_csv(fitted.history).decode())))
+    assert [{name: float(value) for name, value in row.items()} for row in rows] == fitted.history

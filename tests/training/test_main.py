@@ -1,0 +1,48 @@
+"""The command line, as a process."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT, SOLAR_CELLS
+
+
+def call(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "training", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["--set", "train.epochs=0"], 2, "train.epochs: received 0"),
+        (["--set", "train.epoch=1"], 2, "train.epoch: received 1, expected no such key"),
+        (["--set", "nonsense"], 2, "expected key=value"),
+        (["--set", "data.uri=no/such/folder"], 3, "data.uri: received 'no/such/folder'"),
+        (["--set", "data.uri=gs://x"], 2, "expected a folder or an s3:// URI"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_its_exit_code(tmp_path, arguments, code, told):
+    done = call("run", "--config", str(SOLAR_CELLS), "--run", str(tmp_path / "run"), *arguments)
+    assert done.returncode == code
+    assert told in done.stderr.splitlines()[0] and "Traceback" not in done.stderr
+
+
+def test_an_unknown_command_is_bad_usage():
+    assert call("dance").returncode == 2
+    assert "exit codes: 0 accepted" in " ".join(call("--help").stdout.split())
+
+
+def test_help_loads_nothing_heavy():
+    code = "import sys, training.__main__ as m; m._parser(); print(sorted(sys.modules))"
+    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for heavy in ("tensorflow", "pandas", "great_expectations", "boto3", "numpy"):
+        assert f"'{heavy}'" not in shown
+
+
+def test_the_history_of_no_champion_is_empty(tmp_path):
+    done = call("champion", "--store", str(tmp_path))
+    assert (done.returncode, done.stdout) == (0, "")
+    assert call("champion", "--store", str(tmp_path), "--rollback").returncode == 2

@@ -1,0 +1,95 @@
+"""The command line: a whole night, one step, the sample images, or the champion's history."""
+
+import argparse
+import logging
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from training.config import RunConfig, load_config, parse_settings
+from training.errors import EXIT_MEANINGS, NightshiftError
+from training.steps import STEPS, run_all, run_step
+
+log = logging.getLogger("training")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the process's exit code."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
+    log.setLevel(logging.INFO)
+    try:
+        return int(options.command(options) or 0)
+    except NightshiftError as error:
+        print(f"{error.code}: {error.message}", *([error.remedy] if error.remedy else []), sep="\n", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 1
+    except Exception as error:
+        log.exception("unexpected: %s", type(error).__name__)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__, epilog=_exit_codes())
+    commands = parser.add_subparsers(required=True, metavar="command")
+    _add_run(commands.add_parser("run", help="every step of a night")).set_defaults(command=_run)
+    for step in STEPS:
+        _add_run(commands.add_parser(step, help=f"only the step {step}")).set_defaults(command=_run, step=step)
+    sample = commands.add_parser("sample", help="put the sample images in place")
+    sample.add_argument("--to", type=Path, required=True, help="folder to make")
+    sample.set_defaults(command=_sample)
+    history = commands.add_parser("champion", help="list the champion's history, or roll back")
+    history.add_argument("--store", required=True, help="folder or s3:// prefix (store.champion)")
+    history.add_argument("--rollback", action="store_true", help="bring back the entry before the one in service")
+    history.set_defaults(command=_champion)
+    return parser
+
+
+def _add_run(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    parser.add_argument("--config", required=True, help="the model's YAML file")
+    parser.add_argument("--run", required=True, help="the run's folder or s3:// prefix")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. train.epochs=2")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> None:
+    config = _config(options)
+    if hasattr(options, "step"):
+        run_step(options.step, config, options.run)
+    else:
+        run_all(config, options.run)
+    print(f"{options.run}: {getattr(options, 'step', 'accepted')}")
+
+
+def _config(options: argparse.Namespace) -> RunConfig:
+    return load_config(options.config, parse_settings(options.set))
+
+
+def _sample(options: argparse.Namespace) -> None:
+    from training.sample import write_sample
+
+    write_sample(options.to)
+
+
+def _champion(options: argparse.Namespace) -> None:
+    from training import champion
+    from training.store import open_store
+
+    store = open_store(options.store)
+    if options.rollback:
+        champion.roll_back(store, datetime.now(UTC).isoformat(timespec="seconds"))
+    for entry in champion.history(store):
+        back = f" (back to {entry.rolled_back_to})" if entry.rolled_back_to else ""
+        print(f"{entry.number}{back}  {entry.promoted_at}  test ROC AUC {entry.test_roc_auc:.3f}  {entry.run}")
+
+
+def _exit_codes() -> str:
+    return "exit codes: " + ", ".join(f"{code} {meaning}" for code, meaning in EXIT_MEANINGS.items())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

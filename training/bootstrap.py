@@ -1,0 +1,47 @@
+"""Bootstrap intervals that resample what is independent: unique images, and blocks of steps."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+# Two-sided; each end is a one-sided 99 % bound.
+LEVEL = 0.98
+BLOCK_STEPS = 8
+
+
+def interval(draws: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
+    """The percentile interval of bootstrap draws, shape (resamples,)."""
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def image_weights(images: int, resamples: int, random: np.random.Generator) -> np.ndarray:
+    """How often each unique image is drawn in each resample; shape (resamples, images)."""
+    return random.multinomial(images, np.full(images, 1 / images), size=resamples).astype(np.float64)
+
+
+def mean_draws(values: np.ndarray, ids: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The resampled means of row `values`; rows with the same id are one image and are drawn together."""
+    images = weights.shape[1]
+    totals = np.bincount(ids, weights=values, minlength=images)
+    rows = np.bincount(ids, minlength=images)
+    return (weights @ totals) / (weights @ rows)
+
+
+def block_mean_draws(steps: np.ndarray, resamples: int, random: np.random.Generator) -> np.ndarray:
+    """Resampled means of per-step values, shape (steps,): neighbours depend, so circular blocks are drawn.
+
+    Politis & Romano 1992, "A circular block-resampling procedure for stationary data".
+    """
+    length = min(BLOCK_STEPS, len(steps))
+    blocks = int(np.ceil(len(steps) / length))
+    starts = random.integers(len(steps), size=(resamples, blocks, 1))
+    places = ((starts + np.arange(length)) % len(steps)).reshape(resamples, -1)[:, : len(steps)]
+    return np.asarray(steps)[places].mean(axis=1)
+
+
+def statistic_draws(
+    statistic: Callable[[np.ndarray], float], rows: int, resamples: int, random: np.random.Generator
+) -> np.ndarray:
+    """`statistic` of `resamples` resampled index arrays, each of length `rows`."""
+    return np.array([statistic(random.integers(rows, size=rows)) for _ in range(resamples)])

@@ -1,0 +1,247 @@
+"""RunConfig: every setting of a run, its default, its bounds and its meaning, in one place."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from training.errors import ConfigError, received
+
+Share = Annotated[float, Field(gt=0, lt=0.5)]
+Limit = Annotated[float, Field(gt=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, allow_inf_nan=False)
+
+
+class DataConfig(_Section):
+    uri: str = Field(
+        min_length=1,
+        description="Folder or s3:// prefix holding labels.csv (path,label[,group]) or one sub-folder a class.",
+    )
+    classes: tuple[str, str] = Field(description="The two labels; the second is the positive class.")
+    min_side: int = Field(32, ge=1, description="Smallest accepted width and height, in pixels.")
+    max_side: int = Field(8192, ge=1, description="Largest accepted width and height, in pixels.")
+    modes: tuple[str, ...] = Field(("L", "RGB"), description="Accepted Pillow image modes.")
+
+    @model_validator(mode="after")
+    def _two_different_classes(self) -> Self:
+        if self.classes[0] == self.classes[1]:
+            raise ValueError("the two classes must differ")
+        return self
+
+
+class SplitConfig(_Section):
+    salt: str = Field("nightshift", description="Changes every image's split; keep it for the life of a model.")
+    validation: Share = Field(0.15, description="Expected share of images (or groups) held out for validation.")
+    test: Share = Field(0.2, description="Expected share of images (or groups) held out for the test.")
+    min_per_class: int = Field(20, ge=2, description="Fewest images of each class in each split.")
+
+
+class ModelConfig(_Section):
+    backbone: str = Field("efficientnet_lite0", description="efficientnet_lite0 or a keras.applications model.")
+    weights: str | None = Field("imagenet", description="'imagenet', a file, an s3:// URI, or null for random weights.")
+    input_size: int = Field(96, ge=32, le=1024, description="Side of the square the network sees, in pixels.")
+    policy: Literal["trainable", "frozen_batch_norm", "frozen"] = Field(
+        "trainable",
+        description="trainable: everything trains, BatchNorm on batch statistics. frozen_batch_norm: convolutions "
+        "train, BatchNorm stays in inference mode. frozen: only the head trains.",
+    )
+    batch_norm_momentum: float | None = Field(
+        None, ge=0, lt=1, description="Momentum of the moving statistics; null keeps the pretrained network's own."
+    )
+    head_units: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (), description="Units of each Dense relu layer between the pooled features and the output."
+    )
+    dropout: float = Field(0.5, ge=0, lt=1, description="Dropout rate after each head layer (or the pooled features).")
+
+
+class SamplingConfig(_Section):
+    strategy: Literal["oversample", "none"] = Field(
+        "oversample", description="oversample: minority images repeat until classes are equal. none: as they come."
+    )
+
+
+class TrainConfig(_Section):
+    epochs: int = Field(3, ge=1, le=10_000, description="Largest number of epochs.")
+    batch_size: int = Field(32, ge=2, le=4096, description="Images a step; BatchNorm needs at least 2.")
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="Adam's learning rate.")
+    early_stopping_patience: int = Field(5, ge=1, description="Epochs without improvement before training stops.")
+    reduce_lr_patience: int | None = Field(
+        None, ge=1, description="Epochs without improvement before the learning rate is divided by ten; null: never."
+    )
+    keep_epoch: Literal["best", "last"] = Field(
+        "best", description="Which epoch's weights go on: best monitor or last."
+    )
+    monitor: Literal["recalibrated_val_loss", "val_loss"] = Field(
+        "recalibrated_val_loss",
+        description="What 'best' and early stopping look at; val_loss misleads while moving statistics lag.",
+    )
+    monitor_samples: int = Field(256, ge=2, description="Training images recalibrated on, each epoch, for the monitor.")
+
+
+class RecalibrateConfig(_Section):
+    enabled: bool = Field(True, description="Replace lagging BatchNorm statistics by pooled population statistics.")
+    samples: int = Field(1024, ge=2, description="Training images the statistics are pooled over.")
+    distribution: Literal["oversampled", "natural"] = Field(
+        "oversampled", description="oversampled: the images as trained on. natural: each training image once."
+    )
+
+
+class EvaluateConfig(_Section):
+    batches: int = Field(20, ge=10, description="Batches of oversampled training images the losses are compared on.")
+    resamples: int = Field(2000, ge=200, description="Bootstrap resamples behind each interval.")
+
+
+class GateConfig(_Section):
+    max_loss_gap: Limit | None = Field(
+        0.25, description="Largest served minus fit loss, in nats, whose lower 99 % bound is still accepted."
+    )
+    max_loss_ratio: Annotated[float, Field(ge=1)] | None = Field(
+        1.5, description="Largest served to fit loss ratio; the wider of this and max_loss_gap applies."
+    )
+    max_batch_norm_gap: Limit | None = Field(
+        0.15, description="Largest loss, in nats, that moving statistics may add over batch statistics."
+    )
+    max_generalization_gap: Limit | None = Field(
+        None, description="Largest validation minus training loss, in nats; null: reported, not gated."
+    )
+    max_champion_loss_increase: Annotated[float, Field(ge=0)] = Field(
+        0.1, description="How much worse than the champion's, in nats, the test loss may be (lower 99 % bound)."
+    )
+
+    @model_validator(mode="after")
+    def _some_limit(self) -> Self:
+        if self.max_loss_gap is None and self.max_loss_ratio is None and self.max_batch_norm_gap is None:
+            raise ValueError(
+                "no limit is configured; set at least one of max_loss_gap, max_loss_ratio, max_batch_norm_gap"
+            )
+        return self
+
+
+class StoreConfig(_Section):
+    runs: str = Field("runs", min_length=1, description="Folder or s3:// prefix under which Airflow's runs go.")
+    champion: str = Field(min_length=1, description="Folder or s3:// prefix of the champion's history and models.")
+
+
+class AlertsConfig(_Section):
+    email_to: tuple[str, ...] = Field((), description="Addresses that get an e-mail when a night fails.")
+    smtp_conn_id: str = Field("smtp_default", description="Airflow connection of the mail server.")
+    webhook_conn_id: str | None = Field(
+        None, description="Airflow HTTP connection whose URL receives Slack-compatible JSON; null: none."
+    )
+
+
+class RunConfig(_Section):
+    """All settings of one run; frozen, and unknown keys are refused."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$", description="The model's name; its DAG is retrain_<name>.")
+    schedule: str | None = Field("0 2 * * *", description="Cron of the nightly run (UTC); null: only when triggered.")
+    seed: int = Field(0, ge=0, lt=2**31, description="Seed of weights, order and dropout.")
+    data: DataConfig
+    split: SplitConfig = Field(default_factory=SplitConfig)
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    sampling: SamplingConfig = Field(default_factory=SamplingConfig)
+    train: TrainConfig = Field(default_factory=TrainConfig)
+    recalibrate: RecalibrateConfig = Field(default_factory=RecalibrateConfig)
+    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+    gate: GateConfig = Field(default_factory=GateConfig)
+    store: StoreConfig
+    alerts: AlertsConfig = Field(default_factory=AlertsConfig)
+
+
+def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> RunConfig:
+    """Read a model's YAML file and lay dotted `overrides` over it.
+
+    Raises:
+        ConfigError: the file cannot be read, or a key or value is wrong; one line names it.
+    """
+    tree = _read_yaml(Path(path))
+    for key, value in (overrides or {}).items():
+        _set(tree, key, value)
+    return parse_config(tree)
+
+
+def parse_config(tree: Mapping[str, Any]) -> RunConfig:
+    """Validate a nested mapping; raises ConfigError with one line for the first thing wrong."""
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(_one_line(error), remedy="Correct the key; the README lists where settings live.") from None
+
+
+def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
+    """Turn ``["train.epochs=2", ...]`` into ``{"train.epochs": 2, ...}``; values are YAML."""
+    overrides: dict[str, Any] = {}
+    for setting in settings:
+        key, separator, text = setting.partition("=")
+        if not separator or not key:
+            raise ConfigError(received("--set", setting, "key=value, e.g. train.epochs=2"))
+        overrides[key] = _yaml_value(key, text)
+    return overrides
+
+
+def differing_keys(one: RunConfig, other: RunConfig) -> list[str]:
+    """Dotted keys in which two configs differ, sorted."""
+    left, right = _flatten(one.model_dump(mode="json")), _flatten(other.model_dump(mode="json"))
+    return sorted(key for key in left.keys() | right.keys() if left.get(key) != right.get(key))
+
+
+def to_json(config: RunConfig) -> bytes:
+    return json.dumps(config.model_dump(mode="json"), indent=2, sort_keys=True).encode() + b"\n"
+
+
+def from_json(text: bytes) -> RunConfig:
+    return parse_config(json.loads(text))
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(received("--config", str(path), f"a readable YAML file ({type(error).__name__})")) from None
+    except yaml.YAMLError as error:
+        raise ConfigError(received("--config", str(path), f"valid YAML ({' '.join(str(error).split())})")) from None
+    if not isinstance(tree, dict):
+        raise ConfigError(received("--config", str(path), "a YAML mapping of settings"))
+    return tree
+
+
+def _yaml_value(key: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(received(key, text, "a YAML value")) from None
+
+
+def _set(tree: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, last = dotted.split(".")
+    for parent in parents:
+        tree = tree.setdefault(parent, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(received("--set", dotted, "a key of the configuration"))
+    tree[last] = value
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat.update(_flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value})
+    return flat
+
+
+def _one_line(error: ValidationError) -> str:
+    first, *others = error.errors(include_url=False)
+    field = ".".join(str(part) for part in first["loc"]) or "config"
+    more = f" (and {len(others)} more)" if others else ""
+    if first["type"] == "missing":
+        return f"{field}: received nothing, expected a value{more}"
+    if first["type"] == "extra_forbidden":
+        return received(field, first["input"], "no such key") + more
+    expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    shown = first["input"] if not isinstance(first["input"], BaseModel | dict) else "these settings"
+    return received(field, shown, expected) + more

@@ -1,0 +1,52 @@
+"""How good the served model is: ranking, calibration and decisions, with 95 % bootstrap intervals."""
+
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import average_precision_score, brier_score_loss, confusion_matrix, roc_auc_score, roc_curve
+
+from training import bootstrap
+from training.logits import cross_entropies, probabilities
+
+LEVEL = 0.95
+_RESAMPLES = 1000
+
+
+def best_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
+    """The probability that best separates the classes: Youden's J, the largest recall minus false-positive rate."""
+    false_positive, recall, thresholds = roc_curve(labels, scores)
+    finite = np.isfinite(thresholds)
+    return float(thresholds[finite][np.argmax((recall - false_positive)[finite])])
+
+
+def binary_metrics(logits: np.ndarray, labels: np.ndarray, threshold: float, seed: int) -> dict[str, Any]:
+    """Metrics of a binary classifier's logits (n, 1) against labels (n,) of 0 and 1.
+
+    `threshold` is a probability; images at or above it count as positive.
+    """
+    scores = probabilities(logits)[:, 0]
+    (tn, fp), (fn, tp) = confusion_matrix(labels, scores >= threshold, labels=[0, 1])
+    return {
+        "images": len(labels),
+        "loss": float(cross_entropies(logits, labels).mean()),
+        "roc_auc": float(roc_auc_score(labels, scores)),
+        "roc_auc_interval": _auc_interval(scores, labels, seed),
+        "average_precision": float(average_precision_score(labels, scores)),
+        "brier": float(brier_score_loss(labels, scores)),
+        "accuracy": float((tp + tn) / len(labels)),
+        "precision": float(tp / max(tp + fp, 1)),
+        "recall": float(tp / max(tp + fn, 1)),
+        "confusion": {"tp": int(tp), "fp": int(fp), "tn": int(tn), "fn": int(fn)},
+    }
+
+
+def _auc_interval(scores: np.ndarray, labels: np.ndarray, seed: int) -> list[float]:
+    """Percentile bootstrap, images resampled within each class."""
+    random = np.random.default_rng(seed)
+    classes = [scores[labels == 0], scores[labels == 1]]
+    truth = np.repeat([0, 1], [len(group) for group in classes])
+    draws = [
+        roc_auc_score(truth, np.concatenate([random.choice(group, len(group)) for group in classes]))
+        for _ in range(_RESAMPLES)
+    ]
+    return list(bootstrap.interval(np.array(draws), LEVEL))

@@ -1,0 +1,124 @@
+"""A run is a folder: which files it holds, when a step is done, and what a failure leaves behind."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from training.config import RunConfig, differing_keys, from_json, to_json
+from training.errors import ConfigError, NightshiftError, received
+from training.store import Store, open_store
+
+CONFIG = "config.json"
+FAILURE = "failure.json"
+# What may change between the steps of one run: only the gate, which `evaluate` applies anew.
+_CHANGEABLE = "gate."
+
+
+def run_uri_for(config: RunConfig, run_id: str) -> str:
+    """The folder of Airflow's `run_id` (which may hold ':', '+' or '../') below ``store.runs``."""
+    safe = re.sub(r"[^A-Za-z0-9_-]+", "_", run_id)[:100].strip("_")
+    if safe != run_id or not safe:
+        safe = f"{safe}-{hashlib.sha256(run_id.encode()).hexdigest()[:8]}".lstrip("-")
+    return f"{config.store.runs.rstrip('/')}/{config.name}/{safe}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run's folder, opened with the config a step was called with."""
+
+    store: Store
+    config: RunConfig
+
+    def read_json(self, key: str) -> dict[str, object]:
+        return dict(json.loads(self.store.read(key)))
+
+    def write_json(self, key: str, tree: object) -> None:
+        self.store.write(key, as_json(tree))
+
+    def digest(self, key: str) -> str:
+        """SHA-256 of a file's content."""
+        return hashlib.sha256(self.store.read(key)).hexdigest()
+
+
+def open_run(config: RunConfig, run_uri: str, *, first: bool = False) -> Run:
+    """Open a run's folder; the `first` step writes the config, later ones must come with the same.
+
+    Raises:
+        ConfigError: there is no such run, or its config differs in more than the gate.
+    """
+    run = Run(open_store(run_uri), config)
+    if run.store.exists(CONFIG):
+        _refuse_other_config(run)
+    elif first:
+        run.store.write(CONFIG, to_json(config))
+    else:
+        raise ConfigError(received("--run", run_uri, "a run begun by `ingest`"))
+    return run
+
+
+def is_done(run: Run, step: str, inputs: Iterable[str], extra: str = "") -> bool:
+    """Whether the step's marker matches the hashes of its inputs, and its outputs are there unharmed."""
+    key = _marker(step)
+    if not run.store.exists(key):
+        return False
+    marker = json.loads(run.store.read(key))
+    if marker["inputs"] != _inputs(run, step, inputs, extra):
+        return False
+    return all(run.store.exists(name) and run.digest(name) == value for name, value in marker["outputs"].items())
+
+
+def mark_done(run: Run, step: str, inputs: Iterable[str], outputs: Iterable[str], extra: str = "") -> None:
+    """Write the step's marker: the last thing a step does."""
+    marker = {"inputs": _inputs(run, step, inputs, extra), "outputs": {name: run.digest(name) for name in outputs}}
+    run.write_json(_marker(step), marker)
+
+
+def was_done(run: Run, step: str) -> bool:
+    """Whether the step has ended well since any step before it last did its work."""
+    return run.store.exists(_marker(step))
+
+
+def forget(run: Run, steps: Iterable[str]) -> None:
+    """Remove the markers of steps whose inputs are about to change."""
+    for step in steps:
+        run.store.delete(_marker(step))
+
+
+def write_failure(run_uri: str, step: str, error: NightshiftError) -> None:
+    """Leave `failure.json`, which the runner, the alerts and the pages read."""
+    failure = {
+        "step": step,
+        "exit_code": error.exit_code,
+        "code": error.code,
+        "message": error.message,
+        "cause": error.cause,
+        "remedy": error.remedy,
+    }
+    open_store(run_uri).write(FAILURE, as_json(failure))
+
+
+def as_json(tree: object) -> bytes:
+    """Strict JSON (no NaN), stable to the byte."""
+    return json.dumps(tree, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n"
+
+
+def _marker(step: str) -> str:
+    return f"done/{step}.json"
+
+
+def _inputs(run: Run, step: str, inputs: Iterable[str], extra: str) -> dict[str, str]:
+    config = run.config.model_dump(mode="json", exclude=set() if step == "evaluate" else {"gate"})
+    hashes = {name: run.digest(name) for name in inputs}
+    return {"config": hashlib.sha256(as_json(config)).hexdigest(), "extra": extra, **hashes}
+
+
+def _refuse_other_config(run: Run) -> None:
+    begun = from_json(run.store.read(CONFIG))
+    keys = [key for key in differing_keys(begun, run.config) if not key.startswith(_CHANGEABLE)]
+    if keys:
+        raise ConfigError(
+            f"config: received other values than the run began with for {', '.join(keys)}, expected the same",
+            remedy="Start a new run, or call the step with the run's own config.json values.",
+        )

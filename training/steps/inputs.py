@@ -1,0 +1,43 @@
+"""What several steps read from a run: the plan, and the pixels of a split."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from training import manifest
+from training.images import decode
+from training.pixels import load_pixels
+from training.run_folder import Run
+from training.sampling import SamplingPlan
+from training.store import open_store
+
+Labelled = tuple[np.ndarray, np.ndarray]
+
+
+def read_plan(run: Run) -> SamplingPlan:
+    return SamplingPlan.model_validate(run.read_json("sampling.json"))
+
+
+def training_pixels(run: Run, plan: SamplingPlan, rows: np.ndarray) -> np.ndarray:
+    """Pixels of training images, shape (len(rows), size, size, 3); `rows` are indices into ``plan.images``."""
+    table = _table(run, "train").set_index("sha256", drop=False).loc[list(plan.images)]
+    wanted, places = np.unique(rows, return_inverse=True)
+    return load_pixels(open_store(run.config.data.uri), table.iloc[wanted], run.config.model.input_size)[places]
+
+
+def labelled_split(run: Run, split: str) -> Labelled:
+    """Pixels and class numbers of one split, in order of paths."""
+    table = _table(run, split)
+    pixels = load_pixels(open_store(run.config.data.uri), table, run.config.model.input_size)
+    return pixels, table["label"].map(list(run.config.data.classes).index).to_numpy(np.int64)
+
+
+def raw_images(run: Run, split: str, most: int | None = None) -> Iterator[np.ndarray]:
+    """The split's images as they are served: uint8 (height, width, 3), any size, in order of paths."""
+    data = open_store(run.config.data.uri)
+    return (decode(data.read(path)) for path in _table(run, split)["path"][:most])
+
+
+def _table(run: Run, split: str) -> pd.DataFrame:
+    return manifest.of_split(manifest.from_parquet(run.store.read("manifest.parquet")), split)

@@ -1,0 +1,96 @@
+"""Export the accepted model, check it, describe it, and make it the champion."""
+
+import hashlib
+import logging
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+import keras
+import numpy as np
+
+from training import champion, network
+from training.champion import Champion
+from training.comparison import served_logits
+from training.errors import NightshiftError
+from training.evaluation import Evaluation
+from training.logits import in_batches, inference_logits, probabilities
+from training.model_card import model_card
+from training.run_folder import Run
+from training.sampling import prior_shift
+from training.serving import serving_model
+from training.steps.inputs import labelled_split, raw_images, read_plan
+from training.store import Store, open_store
+from training.verdict import Verdict, failure_of
+
+log = logging.getLogger(__name__)
+INPUTS = ("evaluation.json", "verdict.json", "recalibrated/model.keras")
+OUTPUTS = ("promotion.json",)
+_CHECKED = 64
+_TOLERANCE = 1e-5
+
+
+def work(run: Run) -> None:
+    verdict = Verdict.model_validate(run.read_json("verdict.json"))
+    if not verdict.accepted:
+        raise failure_of(verdict)
+    store = open_store(run.config.store.champion)
+    entry = _promoted_before(run, store) or _promote(run, store)
+    run.write_json("promotion.json", entry.tree() | {"store": run.config.store.champion})
+    log.info("champion %d: %s", entry.number, store.uri(entry.model))
+
+
+def _promoted_before(run: Run, store: Store) -> Champion | None:
+    """The entry this run made before it was interrupted, if it got that far."""
+    made_here = run.store.uri(), run.digest("evaluation.json")
+    return next((old for old in champion.history(store) if (old.run, old.evaluation_sha256) == made_here), None)
+
+
+def _promote(run: Run, store: Store) -> Champion:
+    latest = champion.current(store)
+    content = _export(run)
+    entry = _entry(run, content, 1 if latest is None else latest.number + 1)
+    store.write(entry.model, content)
+    store.write(entry.model.replace("model.keras", "model_card.md"), model_card(run, entry).encode())
+    if not champion.append(store, entry):
+        raise NightshiftError("promote: another run was promoted first", cause="superseded", remedy="Nothing to do.")
+    return entry
+
+
+def _export(run: Run) -> bytes:
+    """The served model's file, proven equal to the evaluated one on real images."""
+    plan = read_plan(run)
+    pixels, _ = labelled_split(run, "test")
+    classifier = network.from_bytes(run.store.read("recalibrated/model.keras"))
+    expected = in_batches(inference_logits(classifier), pixels[:_CHECKED], 64)
+    shift = prior_shift(plan)
+    content = network.to_bytes(serving_model(classifier, run.config.model.input_size, shift))
+    images = islice(raw_images(run, "test"), _CHECKED)
+    _check(network.from_bytes(content), images, expected + (shift[1] - shift[0]))
+    return content
+
+
+def _check(model: keras.Model, images: Any, expected: np.ndarray) -> None:
+    served = probabilities(served_logits(model, images))
+    worst = float(np.abs(served - probabilities(expected)).max())
+    log.info("exported model: largest difference in probability %.1e on %d real images", worst, len(expected))
+    if not worst <= _TOLERANCE:
+        raise NightshiftError(f"promote: the exported model differs by {worst:.1e}, expected at most {_TOLERANCE:.0e}")
+
+
+def _entry(run: Run, content: bytes, number: int) -> Champion:
+    evaluation = Evaluation.model_validate(run.read_json("evaluation.json"))
+    digest = hashlib.sha256(content).hexdigest()
+    assert evaluation.threshold is not None  # an accepted model has finite metrics
+    return Champion(
+        number=number,
+        model=f"models/{digest[:16]}/model.keras",
+        sha256=digest,
+        run=run.store.uri(),
+        evaluation_sha256=run.digest("evaluation.json"),
+        classes=run.config.data.classes,
+        threshold=evaluation.threshold,
+        test_loss=evaluation.metrics["test"]["loss"],
+        test_roc_auc=evaluation.metrics["test"]["roc_auc"],
+        promoted_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )

@@ -1,0 +1,33 @@
+"""Fine-tune the pretrained network on the plan, and keep one epoch of it."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from training import fit
+from training.network import build_model
+from training.run_folder import Run
+from training.steps.inputs import labelled_split, read_plan, training_pixels
+
+INPUTS = ("manifest.parquet", "sampling.json")
+OUTPUTS = ("checkpoint/model.keras", "checkpoint/steps.json", "history.csv")
+
+
+def work(run: Run) -> None:
+    plan = read_plan(run)
+    pixels = training_pixels(run, plan, np.arange(len(plan.images)))
+    validation = labelled_split(run, "validation")
+    fit.make_deterministic(run.config.seed)
+    model = build_model(run.config.model)
+    with TemporaryDirectory() as folder:
+        fitted = fit.fit(model, plan, pixels, validation, run.config.train, Path(folder))
+        _keep(run, fitted, Path(folder))
+
+
+def _keep(run: Run, fitted: fit.Fitted, folder: Path) -> None:
+    run.store.write("checkpoint/model.keras", fitted.model_file.read_bytes())
+    run.write_json("checkpoint/steps.json", {"kept_epoch": fitted.kept_epoch, "losses": fitted.step_losses})
+    run.store.write("history.csv", fit.history_csv(fitted.history))
+    for path in sorted((folder / "tensorboard").rglob("events.*")):
+        run.store.write(path.relative_to(folder).as_posix(), path.read_bytes())
