@@ -54,18 +54,28 @@ def _evaluate(run: Run, plan: SamplingPlan, test: Labelled) -> tuple[Evaluation,
     model = load(run, run.store.read("checkpoint/model.keras"))
     validation = labelled_split(run, "validation")
     natural = _training(run, plan, plan.natural(_listed(run), "natural"))
-    evaluation = _telescope(run, plan, model, natural, validation)
     served = load(run, run.store.read("recalibrated/model.keras"))
+    applied = bool(run.read_json("batch_norm.json")["applied"])
+    statistics = statistics_of(served) if applied else _measured_statistics(run)
+    evaluation = _telescope(run, plan, model, natural, validation, statistics, serve_recalibrated=applied)
     logits = _logits(served, plan, {"train": natural, "validation": validation, "test": test})
     labels = {"train": natural[1], "validation": validation[1], "test": test[1]}
     return _with_metrics(evaluation, logits, labels, run.config.seed), logits["test"]
 
 
-def _telescope(run: Run, plan: SamplingPlan, model: keras.Model, natural: Labelled, validation: Labelled) -> Evaluation:
+def _telescope(
+    run: Run,
+    plan: SamplingPlan,
+    model: keras.Model,
+    natural: Labelled,
+    validation: Labelled,
+    statistics: dict[str, np.ndarray],
+    *,
+    serve_recalibrated: bool,
+) -> Evaluation:
     steps = run.read_json("checkpoint/steps.json")
     kept: Any = steps["kept_epoch"]
     per_step: Any = steps["losses"]
-    applied, statistics = _recalibrated_statistics(run)
     x, y = _training(run, plan, plan.take(_listed(run), "evaluate"))
     evaluation = explain(
         model,
@@ -77,19 +87,17 @@ def _telescope(run: Run, plan: SamplingPlan, model: keras.Model, natural: Labell
         validation=validation,
         seed=run.config.seed,
         recalibrated=statistics,
-        serve_recalibrated=applied,
+        serve_recalibrated=serve_recalibrated,
         resamples=run.config.evaluate.resamples,
     )
     return evaluation.model_copy(update={"kept_epoch": kept, "penalties": float(sum(model.losses))})
 
 
-def _recalibrated_statistics(run: Run) -> tuple[bool, dict[str, np.ndarray]]:
-    """Whether recalibrated statistics are served, and what they are; measured here when they are not."""
-    model = load(run, run.store.read("recalibrated/model.keras"))
-    applied = bool(run.read_json("batch_norm.json")["applied"])
-    if not applied:
-        recalibrated(run, model, write=True)
-    return applied, statistics_of(model)
+def _measured_statistics(run: Run) -> dict[str, np.ndarray]:
+    """What recalibration would have written, where it was off or had nothing to write."""
+    copy = load(run, run.store.read("checkpoint/model.keras"))
+    recalibrated(run, copy, write=True)
+    return statistics_of(copy)
 
 
 def _logits(served: keras.Model, plan: SamplingPlan, data: dict[str, Labelled]) -> dict[str, np.ndarray]:

@@ -1,0 +1,30 @@
+# `make run` trains one night through a real Airflow; see README.md. Everything is kept inside this checkout.
+.DEFAULT_GOAL := help
+.PHONY: help run ui test lint clean
+
+# The first of these that starts and is a Python Nightshift runs on; a pyenv shim may exist and not start.
+PYTHON := $(shell for python in python3 python3.11 python3.12 python3.13 /usr/bin/python3; do \
+	"$$python" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1 \
+	&& { echo "$$python"; break; }; done)
+INSTALL = $(if $(PYTHON),$(PYTHON) runner/install.py,$(error Python: found none, expected 3.11 to 3.13 with venv))
+
+help: ## What can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: ## One night: make run ARGS="--set train.epochs=2"
+	@exec $(INSTALL) -- -m runner run $(ARGS)
+
+ui: ## Airflow with its pages, until Ctrl-C
+	@exec $(INSTALL) -- -m runner ui $(ARGS)
+
+test: lint ## All checks and tests
+	@exec $(INSTALL) --dev -- -m pytest $(ARGS)
+
+lint: ## ruff and mypy
+	@$(INSTALL) --dev -- -m ruff check .
+	@$(INSTALL) --dev -- -m ruff format --check .
+	@$(INSTALL) --dev -- -m mypy
+
+clean: ## Remove what was made, except data/ and runs/
+	@rm -rf .venv .airflow build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
