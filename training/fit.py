@@ -38,12 +38,6 @@ class Fitted:
     kept_epoch: int
 
 
-def make_deterministic(seed: int) -> None:
-    """Same seed, same wheels, same processor and threads: the same model to the bit."""
-    keras.utils.set_random_seed(seed)
-    tf.config.experimental.enable_op_determinism()
-
-
 def fit(
     model: keras.Model,
     plan: SamplingPlan,

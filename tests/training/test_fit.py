@@ -9,8 +9,9 @@ import pytest
 from tests.training.models import images, in_batches, small_network
 from training.batchnorm import batch_norm_layers, learning_layers, recalibrate
 from training.config import TrainConfig
+from training.determinism import make_deterministic
 from training.errors import Diverged
-from training.fit import _epochs, fit, history_csv, make_deterministic
+from training.fit import _epochs, fit, history_csv
 from training.logits import cross_entropies
 from training.sampling import make_plan
 

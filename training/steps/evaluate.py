@@ -8,6 +8,7 @@ import numpy as np
 
 from training import champion, metrics, network, report
 from training.comparison import compare, served_logits
+from training.determinism import make_deterministic
 from training.errors import ConfigError, received
 from training.evaluation import Evaluation
 from training.gap import explain, statistics_of
@@ -31,6 +32,7 @@ OUTPUTS = ("evaluation.json", "verdict.json", "report.html")
 
 
 def work(run: Run) -> None:
+    make_deterministic(run.config.seed)
     plan = read_plan(run)
     test = labelled_split(run, "test")
     evaluation, logits = _evaluate(run, plan, test)

@@ -8,6 +8,7 @@ import numpy as np
 
 from training import network
 from training.batchnorm import BatchNormReport, Recalibrator
+from training.determinism import make_deterministic
 from training.errors import Diverged
 from training.evaluation import REMEDIES
 from training.logits import batches
@@ -23,6 +24,7 @@ DISABLED = "recalibrate.enabled is false; the statistics were measured and left 
 
 
 def work(run: Run) -> None:
+    make_deterministic(run.config.seed)
     checkpoint = run.store.read("checkpoint/model.keras")
     model = load(run, checkpoint)
     report = recalibrated(run, model, write=run.config.recalibrate.enabled)

@@ -6,6 +6,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from training import fit
+from training.determinism import make_deterministic
 from training.network import build_model
 from training.run_folder import Run
 from training.steps.inputs import labelled_split, read_plan, training_pixels
@@ -18,7 +19,7 @@ def work(run: Run) -> None:
     plan = read_plan(run)
     pixels = training_pixels(run, plan, np.arange(len(plan.images)))
     validation = labelled_split(run, "validation")
-    fit.make_deterministic(run.config.seed)
+    make_deterministic(run.config.seed)
     model = build_model(run.config.model)
     with TemporaryDirectory() as folder:
         fitted = fit.fit(model, plan, pixels, validation, run.config.train, Path(folder))
