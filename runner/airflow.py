@@ -123,7 +123,6 @@ def settings(checkout: Path, ports: list[int], *, schedules: bool) -> Mapping[st
         "LOGGING__BASE_LOG_FOLDER": str(folder / "logs"),
         "LOGGING__WORKER_LOG_SERVER_PORT": str(task_logs),
         "LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_logs),
-        "USAGE_DATA_COLLECTION__ENABLED": "False",
     }
     binaries = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     return {

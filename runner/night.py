@@ -77,7 +77,8 @@ def _configs(path: Path, settings: list[str]) -> tuple[RunConfig, RunConfig]:
 
 
 def _put_sample(checkout: Path, config: RunConfig) -> None:
-    if config.data.uri != str(_SAMPLE) or (checkout / _SAMPLE).exists():
+    # labels.csv is written last, so without it an earlier copy was cut short.
+    if config.data.uri != str(_SAMPLE) or (checkout / _SAMPLE / "labels.csv").exists():
         return
     tell(f"sample images: put into {_SAMPLE}")
     command = [sys.executable, "-m", "training", "sample", "--to", str(_SAMPLE)]

@@ -93,7 +93,7 @@ class RecalibrateConfig(_Section):
 
 
 class EvaluateConfig(_Section):
-    batches: int = Field(20, ge=10, description="Batches of oversampled training images the losses are compared on.")
+    batches: int = Field(16, ge=10, description="Batches of oversampled training images the losses are compared on.")
     resamples: int = Field(2000, ge=200, description="Bootstrap resamples behind each interval.")
 
 

@@ -97,6 +97,7 @@ def _lines(rule: Rule, bad: Rows) -> Iterator[tuple[Any, str]]:
     """Index and sentence of each row that breaks a rule; a sentence sees the rows of its own image alone."""
     assert rule.sentence is not None
     images: dict[Any, Rows] = dict(iter(bad.groupby(rule.counted_by))) if rule.counted_by else {}
+    row: Any
     for row in bad.itertuples():
         yield row.Index, rule.sentence(images.get(row.sha256, bad), row)
 
