@@ -45,7 +45,7 @@ class SplitConfig(_Section):
 class ModelConfig(_Section):
     backbone: str = Field("efficientnet_lite0", description="efficientnet_lite0 or a keras.applications model.")
     weights: str | None = Field("imagenet", description="'imagenet', a file, an s3:// URI, or null for random weights.")
-    input_size: int = Field(96, ge=32, le=1024, description="Side of the square the network sees, in pixels.")
+    input_size: int = Field(80, ge=32, le=1024, description="Side of the square the network sees, in pixels.")
     policy: Literal["trainable", "frozen_batch_norm", "frozen"] = Field(
         "trainable",
         description="trainable: everything trains, BatchNorm on batch statistics. frozen_batch_norm: convolutions "

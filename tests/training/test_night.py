@@ -106,17 +106,26 @@ def test_another_config_is_refused_and_the_keys_named(night, tmp_path):
 def test_a_new_gate_evaluates_anew_and_the_old_model_stays(night, tmp_path):
     folder, config = night
     run = Path(shutil.copytree(folder / "run", tmp_path / "run"))
-    strict = config.model_copy(update={"gate": config.gate.model_copy(update={"max_generalization_gap": 1e-9})})
-    trained = (run / "checkpoint" / "model.keras").stat().st_mtime_ns
-    try:
-        run_step("evaluate", strict, str(run))
-        gap = json.loads((run / "evaluation.json").read_text())["intervals"]["generalization"][0]
-        assert gap <= 1e-9
-    except Diverged as error:
-        assert error.cause == "generalization"
-        with pytest.raises(ConfigError, match="evaluate"):
-            run_step("promote", strict, str(run))
-    assert (run / "checkpoint" / "model.keras").stat().st_mtime_ns == trained
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*.keras")}
+    measured, marker = ((run / name).read_bytes() for name in ("evaluation.json", "done/evaluate.json"))
+    other = config.model_copy(update={"gate": config.gate.model_copy(update={"max_loss_gap": 60.0})})
+    run_step("train", other, str(run))
+    run_step("evaluate", other, str(run))
+    assert before == {path: path.stat().st_mtime_ns for path in run.rglob("*.keras")}
+    assert (run / "evaluation.json").read_bytes() == measured
+    assert (run / "done" / "evaluate.json").read_bytes() != marker
+    assert not (run / "done" / "promote.json").exists()
+
+
+def test_a_refused_model_is_never_promoted(night, tmp_path):
+    folder, config = night
+    run = Path(shutil.copytree(folder / "run", tmp_path / "run"))
+    reason = {"code": "loss_gap", "message": "too far", "observed": 2.0, "limit": 0.2, "cause": "batch_norm"}
+    verdict = {"accepted": False, "reasons": [{**reason, "remedy": "recalibrate"}], "champion": None}
+    (run / "verdict.json").write_text(json.dumps(verdict))
+    with pytest.raises(Diverged, match="too far"):
+        run_step("promote", config, str(run))
+    assert len(champion.history(open_store(config.store.champion))) == 1
 
 
 def test_a_step_before_its_turn_is_refused(small, tmp_path):
@@ -152,22 +161,17 @@ def test_on_s3_the_night_is_the_same(night, few_cells, s3):
     assert champion.current(open_store(f"{s3}/champion")).number == 1
 
 
-def test_lagging_statistics_end_the_night_unless_recalibrated(few_cells, tmp_path):
-    """The failure this project exists for, and its cure, nothing else changed."""
+def test_recalibration_closes_the_gap_that_ends_the_night_without_it(few_cells, tmp_path):
+    """Under the gate as shipped; the night without it runs through the real scheduler, in another test."""
     lagging = {"model.batch_norm_momentum": 0.999, "train.keep_epoch": "last", "train.epochs": 2}
-    settings = small_settings(few_cells, tmp_path) | lagging
-    off = load_config(SOLAR_CELLS, settings | {"recalibrate.enabled": False})
-    with pytest.raises(Diverged) as caught:
-        run_all(off, str(tmp_path / "off"))
-    assert caught.value.cause == "batch_norm" and not (tmp_path / "champion").exists()
-    verdict = json.loads((tmp_path / "off" / "verdict.json").read_text())
-    assert not verdict["accepted"] and verdict["reasons"][0]["cause"] == "batch_norm"
-    assert "Refused: batch norm" in (tmp_path / "off" / "report.html").read_text()
-    losses = json.loads((tmp_path / "off" / "evaluation.json").read_text())["losses"]
-    assert losses["served"] == losses["inference_before"] > 3 * losses["batch_statistics"]
-    on = load_config(SOLAR_CELLS, settings)
-    run_all(on, str(tmp_path / "on"))
-    assert json.loads((tmp_path / "on" / "verdict.json").read_text())["accepted"]
+    config = load_config(SOLAR_CELLS, small_settings(few_cells, tmp_path) | lagging)
+    run_all(config, str(tmp_path / "run"))
+    losses = json.loads((tmp_path / "run" / "evaluation.json").read_text())["losses"]
+    assert losses["inference_before"] > 3 * losses["batch_statistics"]
+    assert losses["served"] == losses["inference"]
+    assert json.loads((tmp_path / "run" / "verdict.json").read_text())["accepted"]
+    report = json.loads((tmp_path / "run" / "batch_norm.json").read_text())
+    assert report["applied"] and max(layer["mean_drift"] for layer in report["layers"]) > 0.1
 
 
 def test_policies_freeze_what_they_say(few_cells, tmp_path):
