@@ -31,7 +31,7 @@ def losses_chart(
         axes.text(max(values[place], *interval), place, f"  {values[place]:.3f}", va="center")
     if limit is not None:
         axes.axvline(limit, color=_GOOD, linestyle="--", label="largest accepted")
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1))
     axes.set_yticks(range(len(shown)), [names[name] for name in shown])
     axes.invert_yaxis()
     axes.set_xlabel("cross-entropy (nats)")
