@@ -79,6 +79,11 @@ def learning_layers(model: keras.Model) -> list[BatchNorm]:
     return [layer for layer in batch_norm_layers(model) if layer.trainable]
 
 
+def statistics_variables(layers: Iterable[BatchNorm]) -> list[Any]:
+    """The layers' moving means and variances, layer by layer."""
+    return [variable for layer in layers for variable in (layer.moving_mean, layer.moving_variance)]
+
+
 def freeze_batch_norm(model: keras.Model) -> None:
     """Keep every BatchNormalization in inference mode while the rest trains; compile the model afterwards.
 
@@ -124,7 +129,7 @@ class Recalibrator:
         samples, pooled = self.measure(batches)
         reason = "pooled population statistics written" if self.written else NOTHING_TO_WRITE
         report = self._report(samples, pooled, self.written, reason)
-        with unchanged_on_error(_statistics_variables(self.written)):
+        with unchanged_on_error(statistics_variables(self.written)):
             for layer in self.written:
                 layer.moving_mean.assign(pooled[id(layer)].mean)
                 layer.moving_variance.assign(pooled[id(layer)].variance)
@@ -237,10 +242,6 @@ def _drift(layer: BatchNorm, pooled: Statistics, written: bool) -> LayerDrift:
         worst_mean_drift=float(np.abs(sigmas).max()),
         variance_ratio=float(np.exp(np.mean(np.log(ratio)))),
     )
-
-
-def _statistics_variables(layers: Iterable[BatchNorm]) -> list[Any]:
-    return [variable for layer in layers for variable in (layer.moving_mean, layer.moving_variance)]
 
 
 def _refuse_unsupported(layers: Sequence[BatchNorm]) -> None:

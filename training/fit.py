@@ -14,11 +14,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from training.batchnorm import Recalibrator, put_back
+from training.batchnorm import Recalibrator, put_back, statistics_variables
 from training.config import TrainConfig
 from training.errors import Diverged
 from training.evaluation import MEANINGS, REMEDIES
-from training.logits import cross_entropies, in_batches, inference_logits
+from training.logits import batches, cross_entropies, in_batches, inference_logits
 from training.progress import Progress, clock
 from training.sampling import SamplingPlan
 
@@ -116,8 +116,7 @@ class RecalibratedValidation(keras.callbacks.Callback):
         self.rows, self.validation, self.batch_size = rows, validation, batch_size
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        layers = self.recalibrator.written
-        variables = [variable for layer in layers for variable in (layer.moving_mean, layer.moving_variance)]
+        variables = statistics_variables(self.recalibrator.written)
         before = [variable.numpy() for variable in variables]
         try:
             logs[MONITOR] = self._loss(epoch)
@@ -127,7 +126,7 @@ class RecalibratedValidation(keras.callbacks.Callback):
     def _loss(self, epoch: int) -> float:
         if self.recalibrator.written:
             try:
-                self.recalibrator.recalibrate(_batches(self.rows, self.batch_size))
+                self.recalibrator.recalibrate(batches(self.rows, self.batch_size))
             except ValueError:
                 raise _not_finite("BatchNorm statistics", math.nan, epoch + 1, 0) from None
         x, y = self.validation
@@ -226,10 +225,6 @@ def _epochs(plan: SamplingPlan, pixels: np.ndarray, epochs: int) -> tf.data.Data
 def _labelled(data: tuple[np.ndarray, np.ndarray], batch_size: int) -> tf.data.Dataset:
     pixels, labels = data
     return tf.data.Dataset.from_tensor_slices((pixels, labels.astype(np.float32)[:, None])).batch(batch_size)
-
-
-def _batches(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
 def _rows(history: dict[str, list[float]]) -> list[dict[str, float]]:

@@ -17,6 +17,7 @@ from training.batchnorm import (
     batch_statistics,
     learning_layers,
     put_back,
+    statistics_variables,
 )
 from training.evaluation import DIFFERENCES, GAPS, Evaluation, differences
 from training.logits import Logits, batches, cross_entropies, in_batches, inference_logits, raw_output
@@ -63,7 +64,7 @@ def explain(
 
 def statistics_of(model: keras.Model) -> dict[str, np.ndarray]:
     """Every BatchNorm layer's moving statistics, by the variable's path."""
-    return {variable.path: variable.numpy() for variable in _statistics(model)}
+    return {variable.path: variable.numpy() for variable in statistics_variables(batch_norm_layers(model))}
 
 
 def _row_losses(
@@ -99,7 +100,7 @@ def _use_recalibrated(
     if recalibrated is None:
         Recalibrator(model).recalibrate(batches(x, batch_size))
     else:
-        variables = _statistics(model)
+        variables = statistics_variables(batch_norm_layers(model))
         put_back(variables, [recalibrated[variable.path] for variable in variables])
 
 
@@ -134,10 +135,6 @@ def _seed_states(model: keras.Model) -> list[Any]:
         for generator in getattr(layer, "_seed_generators", []):
             states[id(generator.state)] = generator.state
     return list(states.values())
-
-
-def _statistics(model: keras.Model) -> list[Any]:
-    return [variable for layer in batch_norm_layers(model) for variable in (layer.moving_mean, layer.moving_variance)]
 
 
 def _image_ids(images: Mapping[str, np.ndarray | None]) -> dict[str, np.ndarray]:
