@@ -15,6 +15,7 @@ import tensorflow as tf
 from keras import ops
 from keras.layers import BatchNormalization as BatchNorm
 
+from training.batchnorm.layers import batch_norm_layers, statistics_variables, unchanged_on_error
 from training.documents import Document
 
 NOTHING_TO_WRITE = "no BatchNormalization layer trains on batch statistics, so none of the statistics lag"
@@ -67,30 +68,6 @@ class Statistics:
     def variance(self) -> np.ndarray:
         """The population (biased) variance, which is what Keras keeps."""
         return self.squares / self.count
-
-
-def batch_norm_layers(model: keras.Model) -> list[BatchNorm]:
-    """Every BatchNormalization of a model, however deep, each once."""
-    return [layer for layer in model._flatten_layers() if isinstance(layer, BatchNorm)]
-
-
-def learning_layers(model: keras.Model) -> list[BatchNorm]:
-    """The layers that normalise by batch statistics while `fit` runs: a frozen one stays in inference mode."""
-    return [layer for layer in batch_norm_layers(model) if layer.trainable]
-
-
-def statistics_variables(layers: Iterable[BatchNorm]) -> list[Any]:
-    """The layers' moving means and variances, layer by layer."""
-    return [variable for layer in layers for variable in (layer.moving_mean, layer.moving_variance)]
-
-
-def freeze_batch_norm(model: keras.Model) -> None:
-    """Keep every BatchNormalization in inference mode while the rest trains; compile the model afterwards.
-
-    Calling a base with ``training=False`` is not enough: inside a Functional model `fit` overrides it (keras#20285).
-    """
-    for layer in batch_norm_layers(model):
-        layer.trainable = False
 
 
 def recalibrate(
@@ -187,22 +164,6 @@ def batch_statistics(
         for layer in chosen.values():
             if "call" in vars(layer):
                 del layer.call
-
-
-@contextmanager
-def unchanged_on_error(variables: Sequence[Any]) -> Iterator[None]:
-    """Put the variables' values back if anything, an interrupt too, ends the block early."""
-    before = [variable.numpy() for variable in variables]
-    try:
-        yield
-    except BaseException:
-        put_back(variables, before)
-        raise
-
-
-def put_back(variables: Sequence[Any], values: Sequence[np.ndarray]) -> None:
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
 
 
 def _call(layer: BatchNorm, normalise: bool, calls: list[Any] | None) -> Any:

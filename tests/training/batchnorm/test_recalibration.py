@@ -5,13 +5,13 @@ import pytest
 from tests.training.models import images, in_batches, small_network, values
 from training.batchnorm import (
     Recalibrator,
-    Statistics,
     batch_norm_layers,
     batch_statistics,
     freeze_batch_norm,
     learning_layers,
     recalibrate,
 )
+from training.batchnorm.recalibration import Statistics
 
 
 def layer(model, name):

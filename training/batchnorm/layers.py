@@ -1,0 +1,50 @@
+"""The BatchNormalization layers of a model, however deep: which there are, and which are frozen."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+from keras.layers import BatchNormalization as BatchNorm
+
+
+def batch_norm_layers(model: keras.Model) -> list[BatchNorm]:
+    """Every BatchNormalization of a model, however deep, each once."""
+    return [layer for layer in model._flatten_layers() if isinstance(layer, BatchNorm)]
+
+
+def learning_layers(model: keras.Model) -> list[BatchNorm]:
+    """The layers that normalise by batch statistics while `fit` runs: a frozen one stays in inference mode."""
+    return [layer for layer in batch_norm_layers(model) if layer.trainable]
+
+
+def freeze_batch_norm(model: keras.Model) -> None:
+    """Keep every BatchNormalization in inference mode while the rest trains; compile the model afterwards.
+
+    Calling a base with ``training=False`` is not enough: inside a Functional model `fit` overrides it (keras#20285).
+    """
+    for layer in batch_norm_layers(model):
+        layer.trainable = False
+
+
+def statistics_variables(layers: Iterable[BatchNorm]) -> list[Any]:
+    """The layers' moving means and variances, layer by layer."""
+    return [variable for layer in layers for variable in (layer.moving_mean, layer.moving_variance)]
+
+
+@contextmanager
+def unchanged_on_error(variables: Sequence[Any]) -> Iterator[None]:
+    """Put the variables' values back if anything, an interrupt too, ends the block early."""
+    before = [variable.numpy() for variable in variables]
+    try:
+        yield
+    except BaseException:
+        put_back(variables, before)
+        raise
+
+
+def put_back(variables: Sequence[Any], values: Sequence[np.ndarray]) -> None:
+    """Assign the values."""
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
