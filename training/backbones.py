@@ -1,5 +1,6 @@
 """Pretrained feature extractors that take plain pixels, whatever scaling their weights expect."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,14 @@ _DEVIATION = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class _Application:
-    """A model of keras.applications, and what its ImageNet weights expect of pixels (`preprocess_input`'s mode)."""
+    """A model of keras.applications, and what its ImageNet weights expect of pixels (`preprocess_input`'s mode).
+
+    `blocks` matches how the names of a block's layers begin; inception_v3 names only the one that ends a block.
+    """
 
     constructor: str
     scaling: str
+    blocks: str
     least_size: int = 32
     file_scaling: str | None = None
 
@@ -32,13 +37,14 @@ class _Application:
 
 
 _APPLICATIONS = {
-    "resnet50": _Application("ResNet50", "caffe"),
-    "vgg16": _Application("VGG16", "caffe"),
-    "mobilenet_v2": _Application("MobileNetV2", "tf"),
-    "inception_v3": _Application("InceptionV3", "tf", least_size=75),
-    "efficientnet_b0": _Application("EfficientNetB0", "inside", file_scaling="efficientnet"),
-    "densenet121": _Application("DenseNet121", "torch"),
+    "resnet50": _Application("ResNet50", "caffe", r"conv\d+_block\d+"),
+    "vgg16": _Application("VGG16", "caffe", r"block\d+"),
+    "mobilenet_v2": _Application("MobileNetV2", "tf", r"expanded_conv|block_\d+"),
+    "inception_v3": _Application("InceptionV3", "tf", r"mixed\d+$", least_size=75),
+    "efficientnet_b0": _Application("EfficientNetB0", "inside", r"block\d+[a-z]", file_scaling="efficientnet"),
+    "densenet121": _Application("DenseNet121", "torch", r"conv\d+_block\d+"),
 }
+_BLOCKS = {LITE0: r"block\d+[a-z]"} | {name: application.blocks for name, application in _APPLICATIONS.items()}
 BACKBONES = (LITE0, *_APPLICATIONS)
 
 
@@ -63,6 +69,23 @@ def build_backbone(name: str, input_size: int, weights: str | None) -> keras.Mod
     if weights and weights != IMAGENET and not Path(weights).is_file():
         raise ConfigError(received("model.weights", weights, "'imagenet', an existing file, an s3:// URI or null"))
     return _lite0(input_size, weights) if name == LITE0 else _application(name, input_size, weights)
+
+
+def blocks(model: keras.Model, name: str) -> list[list[keras.layers.Layer]]:
+    """The layers of the backbone `name` by block, from the input on.
+
+    A layer between two blocks belongs to the later one, and what follows the last block to that. Folding BatchNorm and
+    saving keep the names, so they keep the blocks.
+    """
+    found: dict[str, list[keras.layers.Layer]] = {}
+    between: list[keras.layers.Layer] = []
+    for layer in model.layers:
+        between.append(layer)
+        if match := re.match(_BLOCKS[name], layer.name):
+            found.setdefault(match[0], []).extend(between)
+            between = []
+    found[next(reversed(found))].extend(between)
+    return list(found.values())
 
 
 def _lite0(input_size: int, weights: str | None) -> keras.Model:

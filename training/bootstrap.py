@@ -20,12 +20,25 @@ def image_weights(images: int, resamples: int, random: np.random.Generator) -> n
     return random.multinomial(images, np.full(images, 1 / images), size=resamples).astype(np.float64)
 
 
-def mean_draws(values: np.ndarray, ids: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The resampled means of row `values`; rows with the same id are one image and are drawn together."""
+def mean_draws(values: np.ndarray, ids: np.ndarray, classes: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The resampled means of row `values` at the rows' own class shares; shape (resamples,).
+
+    Rows with the same id are one image and are drawn together. How many rows there are of each class was planned,
+    not drawn, so each class is resampled for itself: otherwise a statistic that raises one class's loss and lowers the
+    other's would look far less certain than it is.
+    """
+    shares = [_share_of_mean(values, ids, classes == label, weights) for label in np.unique(classes)]
+    return np.sum(shares, axis=0)
+
+
+def _share_of_mean(values: np.ndarray, ids: np.ndarray, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """What the chosen rows (a mask) contribute to the mean of all."""
     images = weights.shape[1]
-    totals = np.bincount(ids, weights=values, minlength=images)
-    rows = np.bincount(ids, minlength=images)
-    return (weights @ totals) / (weights @ rows)
+    totals = weights @ np.bincount(ids[rows], weights=values[rows], minlength=images)
+    drawn = weights @ np.bincount(ids[rows], minlength=images)
+    # A class of a few images may not be drawn at all.
+    means = np.divide(totals, drawn, out=np.full(len(drawn), values[rows].mean()), where=drawn > 0)
+    return means * rows.mean()
 
 
 def block_mean_draws(steps: np.ndarray, resamples: int, random: np.random.Generator) -> np.ndarray:

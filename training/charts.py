@@ -7,13 +7,17 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from sklearn.calibration import calibration_curve
 from sklearn.metrics import roc_curve
+
+from training.calibration import reliability
 
 matplotlib.use("svg")
 from matplotlib import pyplot as plt
+from matplotlib import ticker
 
 _INK, _GOOD, _BAD, _GRID = "#2b3a55", "#2e7d5b", "#c0392b", "#d9dee7"
+# What float32 statistics can resolve; a logarithmic axis has no zero.
+_LEAST_DRIFT = 1e-7
 matplotlib.rcParams.update({"svg.hashsalt": "nightshift", "svg.fonttype": "none", "font.size": 10})
 
 
@@ -58,29 +62,56 @@ def learning_curves(history: Sequence[Mapping[str, float]], kept: int | None) ->
 
 def roc_chart(labels: np.ndarray, scores: np.ndarray) -> str:
     false_positive, recall, _ = roc_curve(labels, scores)
-    figure, axes = _figure(3.3, 3.0)
+    figure, axes = _figure(3.8, 3.4)
     axes.plot([0, 1], [0, 1], color=_GRID)
     axes.plot(false_positive, recall, color=_INK)
     axes.set(xlabel="false-positive rate", ylabel="recall")
     return _svg(figure, "ROC curve on the test images")
 
 
-def reliability_chart(labels: np.ndarray, scores: np.ndarray) -> str:
-    observed, predicted = calibration_curve(labels, scores, n_bins=8, strategy="quantile")
-    figure, axes = _figure(3.3, 3.0)
+def reliability_chart(labels: np.ndarray, scores: Mapping[str, np.ndarray]) -> str:
+    """Observed against predicted before and after prior correction, with 95 % intervals of the observed shares.
+
+    Args:
+        labels: (n,) of 0 and 1.
+        scores: probabilities (n,) of the same images, as "before" and "after".
+    """
+    figure, axes = _figure(3.8, 3.4)
     axes.plot([0, 1], [0, 1], color=_GRID)
-    axes.plot(predicted, observed, marker="o", color=_INK)
+    for name, label, colour in (("before", "before prior correction", _BAD), ("after", "after, as served", _GOOD)):
+        found = reliability(scores[name], labels)
+        axes.vlines(found.predicted, *found.intervals, color=colour, alpha=0.35, linewidth=3)
+        axes.plot(found.predicted, found.observed, marker="o", markersize=4, color=colour, label=label)
     axes.set(xlabel="predicted probability", ylabel="observed share")
+    axes.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
     return _svg(figure, "Reliability on the test images")
 
 
 def drift_chart(layers: Sequence[Mapping[str, Any]]) -> str:
-    """How far each BatchNorm layer's statistics were from the pooled ones, by depth."""
-    figure, axes = _figure(7.6, 2.6)
-    places = range(1, len(layers) + 1)
-    axes.bar(places, [layer["mean_drift"] for layer in layers], color=_INK)
-    axes.set(xlabel="BatchNorm layer, input to output", ylabel="drift of the mean (σ)")
+    """How far each BatchNorm layer's mean and variance were from the pooled ones and, where measured, are now."""
+    figure, panels = plt.subplots(2, 1, figsize=(7.6, 3.8), layout="constrained", sharex=True)
+    for axes, name, label in zip(
+        panels, ("mean_drift", "variance_ratio"), ("drift of the mean (σ)", "variance ÷ pooled"), strict=True
+    ):
+        axes.spines[["top", "right"]].set_visible(False)
+        for key, series, colour in ((name, "as training left them", _BAD), (f"remaining_{name}", "as served", _GOOD)):
+            places, values = _by_depth(layers, key)
+            if places:
+                axes.plot(places, values, "o", markersize=4, color=colour, label=series)
+        axes.set(ylabel=label, yscale="log")
+    panels[1].axhline(1, color=_GRID, zorder=0)
+    panels[1].yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    panels[1].yaxis.set_major_formatter("{x:g}")
+    panels[1].yaxis.set_minor_locator(ticker.NullLocator())
+    panels[1].set_xlabel("BatchNorm layer, input to output")
+    panels[0].legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
     return _svg(figure, "Drift of BatchNorm statistics by layer")
+
+
+def _by_depth(layers: Sequence[Mapping[str, Any]], key: str) -> tuple[list[int], list[float]]:
+    """The layers' places and values of `key`, of those that have one."""
+    found = [(place, layer[key]) for place, layer in enumerate(layers, 1) if layer[key] is not None]
+    return [place for place, _ in found], [max(value, _LEAST_DRIFT) for _, value in found]
 
 
 def _scale(history: Sequence[Mapping[str, float]]) -> str:

@@ -12,6 +12,8 @@ from training.errors import ConfigError, received
 
 Share = Annotated[float, Field(gt=0, lt=0.5)]
 Limit = Annotated[float, Field(gt=0)]
+# The policies under which the base never trains.
+_HEAD_ONLY = ("frozen", "features")
 
 
 class _Section(BaseModel):
@@ -46,11 +48,18 @@ class ModelConfig(_Section):
     backbone: str = Field("efficientnet_lite0", description="efficientnet_lite0 or a keras.applications model.")
     weights: str | None = Field("imagenet", description="'imagenet', a file, an s3:// URI, or null for random weights.")
     input_size: int = Field(80, ge=32, le=1024, description="Side of the square the network sees, in pixels.")
-    policy: Literal["trainable", "frozen_batch_norm", "frozen"] = Field(
+    policy: Literal["trainable", "frozen_batch_norm", "frozen", "features", "batch_norm_free"] = Field(
         "trainable",
         description="trainable: everything trains, BatchNorm on batch statistics. frozen_batch_norm: convolutions "
-        "train, BatchNorm stays in inference mode. frozen: only the head trains.",
+        "train, BatchNorm stays in inference mode. frozen: only the head trains. features: only the head trains, on "
+        "features computed once. batch_norm_free: BatchNorm is folded into the convolutions, and everything trains.",
     )
+    trainable_layers: Literal["all", "last_blocks", "head_and_batch_norm", "head"] | None = Field(
+        None,
+        description="Which layers train: all, the backbone's last blocks and the head, only BatchNorm and the head, or "
+        "only the head; null: the head for the policies frozen and features, else all.",
+    )
+    trainable_blocks: int = Field(2, ge=1, le=1000, description="How many of the last blocks last_blocks trains.")
     batch_norm_momentum: float | None = Field(
         None, ge=0, lt=1, description="Momentum of the moving statistics; null keeps the pretrained network's own."
     )
@@ -58,6 +67,20 @@ class ModelConfig(_Section):
         (), description="Units of each Dense relu layer between the pooled features and the output."
     )
     dropout: float = Field(0.5, ge=0, lt=1, description="Dropout rate after each head layer (or the pooled features).")
+
+    @property
+    def layers_that_train(self) -> str:
+        """`trainable_layers`, or what the policy stands for."""
+        return self.trainable_layers or ("head" if self.policy in _HEAD_ONLY else "all")
+
+    @model_validator(mode="after")
+    def _layers_suit_policy(self) -> Self:
+        layers = self.layers_that_train
+        if self.policy in _HEAD_ONLY and layers != "head":
+            raise ValueError(f"trainable_layers null or 'head' with policy {self.policy!r}, not {layers!r}")
+        if layers == "head_and_batch_norm" and self.policy != "trainable":
+            raise ValueError(f"policy 'trainable' with trainable_layers 'head_and_batch_norm', not {self.policy!r}")
+        return self
 
 
 class SamplingConfig(_Section):
@@ -67,9 +90,13 @@ class SamplingConfig(_Section):
 
 
 class TrainConfig(_Section):
-    epochs: int = Field(3, ge=1, le=10_000, description="Largest number of epochs.")
+    epochs: int = Field(3, ge=1, le=10_000, description="Largest number of epochs, head_epochs not counted.")
     batch_size: int = Field(32, ge=2, le=4096, description="Images a step; BatchNorm needs at least 2.")
-    learning_rate: float = Field(1e-3, gt=0, le=1, description="Adam's learning rate.")
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="Adam's learning rate; after head_epochs a lower one.")
+    head_epochs: int = Field(
+        0, ge=0, le=10_000, description="Epochs in which only the head trains, before the others; none of them is kept."
+    )
+    head_learning_rate: float = Field(1e-3, gt=0, le=1, description="Adam's learning rate in head_epochs.")
     early_stopping_patience: int = Field(5, ge=1, description="Epochs without improvement before training stops.")
     reduce_lr_patience: int | None = Field(
         None, ge=1, description="Epochs without improvement before the learning rate is divided by ten; null: never."
@@ -89,6 +116,11 @@ class RecalibrateConfig(_Section):
     samples: int = Field(1024, ge=2, description="Training images the statistics are pooled over.")
     distribution: Literal["oversampled", "natural"] = Field(
         "oversampled", description="oversampled: the images as trained on. natural: each training image once."
+    )
+    mode: Literal["one_pass", "self_consistent"] = Field(
+        "one_pass",
+        description="one_pass: each layer sees inputs normalised by their own batch, as in training. self_consistent: "
+        "repeated until each layer's statistics are those of its input in the served model.",
     )
 
 
@@ -152,6 +184,12 @@ class RunConfig(_Section):
     gate: GateConfig = Field(default_factory=GateConfig)
     store: StoreConfig
     alerts: AlertsConfig = Field(default_factory=AlertsConfig)
+
+    @model_validator(mode="after")
+    def _head_epochs_come_before_others(self) -> Self:
+        if self.train.head_epochs and self.model.layers_that_train == "head":
+            raise ValueError(f"train.head_epochs 0 where only the head trains, not {self.train.head_epochs}")
+        return self
 
 
 def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> RunConfig:

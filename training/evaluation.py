@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from training.documents import Document
+from training.sampling import Prior
 
 # The chain from the loss `fit` reported to the loss on validation; each link is one cause.
 CHAIN = {
@@ -15,7 +16,13 @@ CHAIN = {
 }
 BATCH_NORM = ("inference", "inference_before")
 # What the gate looks at: how far the served model's loss is from training's, on the same images.
-GAPS = {"served_minus_fit": ("fit", "served"), "served_minus_batch_statistics": ("batch_statistics", "served")}
+GAPS = {
+    "served_minus_fit": ("fit", "served"),
+    "served_minus_batch_statistics": ("batch_statistics", "served"),
+    # What the gate would see if the statistics were served as training left them.
+    "inference_before_minus_fit": ("fit", "inference_before"),
+    "inference_before_minus_batch_statistics": ("batch_statistics", "inference_before"),
+}
 DIFFERENCES = CHAIN | {"batch_norm": BATCH_NORM}
 
 MEANINGS = {
@@ -42,7 +49,8 @@ REMEDIES = {
 class Evaluation(Document):
     """Losses in nats (bare cross-entropy), their differences, and two-sided 98 % bootstrap intervals.
 
-    Each end of an interval is a one-sided 99 % bound. Absent inputs give null.
+    Each end of an interval is a one-sided 99 % bound. Absent inputs give null. `dominant` names the cause that explains
+    most of the whole difference; `absent` the losses that were not asked for, so that their null is no alarm.
     """
 
     losses: dict[str, float | None]
@@ -50,10 +58,15 @@ class Evaluation(Document):
     gaps: dict[str, float | None]
     intervals: dict[str, tuple[float, float] | None]
     samples: int
+    dominant: str | None = None
+    absent: tuple[str, ...] = ()
     metrics: dict[str, dict[str, Any]] = {}
     penalties: float = 0.0
     kept_epoch: int | None = None
     threshold: float | None = None
+    prior: Prior | None = None
+    calibration: dict[str, dict[str, Any]] = {}
+    mini_batch_statistics: dict[str, Any] | None = None
 
 
 def differences(losses: Mapping[str, float | None], pairs: Mapping[str, tuple[str, str]]) -> dict[str, float | None]:
@@ -63,3 +76,21 @@ def differences(losses: Mapping[str, float | None], pairs: Mapping[str, tuple[st
 
 def _minus(one: float | None, other: float | None) -> float | None:
     return None if one is None or other is None else one - other
+
+
+def dominant(
+    causes: Mapping[str, float | None], intervals: Mapping[str, tuple[float, float] | None], *, lagging: bool
+) -> str | None:
+    """The cause that adds most in the direction of the whole difference; None when none is beyond noise.
+
+    `lagging`: whether the statistics that training left are the ones served; if not, their lag separates nothing.
+    """
+    found = {name: value for name, value in causes.items() if value is not None and _beyond_noise(intervals.get(name))}
+    if not lagging:
+        found.pop("batch_norm", None)
+    worse = sum(found.values()) >= 0
+    return max(found, key=lambda name: found[name] if worse else -found[name], default=None)
+
+
+def _beyond_noise(interval: tuple[float, float] | None) -> bool:
+    return interval is not None and (interval[0] > 0 or interval[1] < 0)

@@ -1,36 +1,31 @@
-"""Training proper: Keras's own `fit`, with early stopping that lagging statistics do not fool."""
+"""Training proper: Keras's own `fit` in one or two stages, with early stopping that lagging statistics do not fool."""
 
 import csv
 import io
-import logging
-import math
-import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from training.batchnorm import Recalibrator, put_back, statistics_variables
+from training.callbacks import Narrator, RecalibratedValidation, Stamp
 from training.config import TrainConfig
-from training.errors import Diverged
-from training.evaluation import MEANINGS, REMEDIES
-from training.logits import batches, cross_entropies, in_batches, inference_logits
-from training.progress import Progress, clock
+from training.network import head_alone
 from training.sampling import SamplingPlan
+from training.step_losses import StepLosses
 
-log = logging.getLogger(__name__)
-MONITOR = "recalibrated_val_loss"
-# Built in, computed from logits and never weighted: the loss every other one is compared with.
-BARE_LOSS = "cross_entropy"
+HEAD, FINE_TUNE = 1, 2
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What `fit` leaves: the kept model's file, one row an epoch, every step's bare loss, which epoch was kept."""
+    """What `fit` leaves: the kept model's file, one row an epoch, every step's bare loss, which epoch was kept.
+
+    Epochs are numbered from 1 on through all stages.
+    """
 
     model_file: Path
     history: list[dict[str, float]]
@@ -38,38 +33,48 @@ class Fitted:
     kept_epoch: int
 
 
+@dataclass(frozen=True)
+class Stage:
+    """Epochs, counted from 0, that train the same layers at the same learning rate."""
+
+    number: int
+    epochs: range
+    learning_rate: float
+
+
 def fit(
     model: keras.Model,
     plan: SamplingPlan,
-    pixels: np.ndarray,
+    inputs: np.ndarray,
     validation: tuple[np.ndarray, np.ndarray],
     config: TrainConfig,
     folder: Path,
 ) -> Fitted:
-    """Train on the plan's epochs.
+    """Train on the plan's epochs: `head_epochs` of the head alone, then those of which one is kept.
 
     Args:
-        pixels: uint8 (n, size, size, 3) in the order of ``plan.images``.
-        validation: pixels and class numbers.
+        inputs: of shape (n, …), in the order of ``plan.images``: uint8 pixels, or whatever else the model takes.
+        validation: inputs and class numbers.
         folder: where the best model so far and TensorBoard's logs are written.
 
     Raises:
         Diverged: a loss became NaN or infinite.
     """
-    steps = StepLosses(_compile(model, config.learning_rate))
-    best = folder / "best.keras"
-    callbacks = [steps, *_callbacks(model, plan, pixels, validation, config, best, folder)]
-    history = model.fit(
-        _epochs(plan, pixels, config.epochs),
-        steps_per_epoch=plan.steps_per_epoch,
-        epochs=config.epochs,
-        validation_data=_labelled(validation, config.batch_size),
-        callbacks=callbacks,
-        shuffle=False,  # the plan has shuffled already
-        verbose=0,
+    training = _Training(model, plan, inputs, validation, config, folder)
+    for stage in stages(config):
+        with head_alone(model) if stage.number == HEAD else nullcontext():
+            training.run(stage)
+    return training.kept()
+
+
+def stages(config: TrainConfig) -> list[Stage]:
+    """The stages that have epochs."""
+    head, last = config.head_epochs, config.head_epochs + config.epochs
+    both = (
+        Stage(HEAD, range(head), config.head_learning_rate),
+        Stage(FINE_TUNE, range(head, last), config.learning_rate),
     )
-    rows = _rows(history.history)
-    return _kept(model, rows, steps.epochs, config, best)
+    return [stage for stage in both if stage.epochs]
 
 
 def history_csv(rows: Sequence[dict[str, float]]) -> bytes:
@@ -81,95 +86,76 @@ def history_csv(rows: Sequence[dict[str, float]]) -> bytes:
     return text.getvalue().encode()
 
 
-class StepLosses(keras.callbacks.Callback):
-    """Keeps every step's bare loss, and stops at the first that is not a finite number."""
-
-    def __init__(self, metric: keras.metrics.Metric) -> None:
-        super().__init__()
-        self.metric = metric
-        self.epochs: list[list[float]] = []
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self.epochs.append([])
-
-    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        self.metric.reset_state()  # so that its value is this step's alone
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        loss = float(logs[BARE_LOSS])
-        if not math.isfinite(loss):
-            raise _not_finite("training loss", loss, len(self.epochs), batch + 1)
-        self.epochs[-1].append(loss)
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        logs[BARE_LOSS] = float(np.mean(self.epochs[-1]))
-
-
-class RecalibratedValidation(keras.callbacks.Callback):
-    """Adds the validation loss as it would be after recalibration; the statistics are put back."""
+class _Training:
+    """One model on its way through the stages."""
 
     def __init__(
-        self, model: keras.Model, rows: np.ndarray, validation: tuple[np.ndarray, np.ndarray], batch_size: int
+        self,
+        model: keras.Model,
+        plan: SamplingPlan,
+        inputs: np.ndarray,
+        validation: tuple[np.ndarray, np.ndarray],
+        config: TrainConfig,
+        folder: Path,
     ) -> None:
-        super().__init__()
-        self.recalibrator, self.logits = Recalibrator(model), inference_logits(model)
-        self.rows, self.validation, self.batch_size = rows, validation, batch_size
+        self.model, self.plan, self.inputs, self.validation = model, plan, inputs, validation
+        self.config, self.folder, self.best = config, folder, folder / "best.keras"
+        self.steps, self.rows = StepLosses(), list[dict[str, float]]()
+        self.narrator = Narrator(config.batch_size, plan.steps_per_epoch, config.head_epochs + config.epochs)
 
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        variables = statistics_variables(self.recalibrator.written)
-        before = [variable.numpy() for variable in variables]
-        try:
-            logs[MONITOR] = self._loss(epoch)
-        finally:
-            put_back(variables, before)
-
-    def _loss(self, epoch: int) -> float:
-        if self.recalibrator.written:
-            try:
-                self.recalibrator.recalibrate(batches(self.rows, self.batch_size))
-            except ValueError:
-                raise _not_finite("BatchNorm statistics", math.nan, epoch + 1, 0) from None
-        x, y = self.validation
-        loss = float(np.mean(cross_entropies(in_batches(self.logits, x, self.batch_size), y)))
-        if not math.isfinite(loss):
-            raise _not_finite(MONITOR, loss, epoch + 1, 0)
-        return loss
-
-
-class Narrator(keras.callbacks.Callback):
-    """One line every few seconds, and one an epoch."""
-
-    def __init__(self, batch_size: int, steps: int, epochs: int) -> None:
-        super().__init__()
-        self.batch_size, self.steps, self.epochs = batch_size, steps, epochs
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        self.progress = Progress(log, "train", self.epochs * self.steps * self.batch_size, "images")
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self.epoch, self.begun = epoch, time.monotonic()
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        note = f" · epoch {self.epoch + 1}/{self.epochs} step {batch + 1}/{self.steps} · loss {float(logs['loss']):.3f}"
-        self.progress.update((self.epoch * self.steps + batch + 1) * self.batch_size, note)
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        log.info(
-            "epoch %d/%d · loss %.3f · val_loss %.3f · %s %.3f · accuracy %.3f · val_auc %.3f · %s",
-            *(epoch + 1, self.epochs, logs["loss"], logs["val_loss"], MONITOR, logs[MONITOR]),
-            *(logs["accuracy"], logs["val_auc"], clock(time.monotonic() - self.begun)),
+    def run(self, stage: Stage) -> None:
+        _compile(self.model, stage.learning_rate, self.steps.metric)
+        history = self.model.fit(
+            _epochs(self.plan, self.inputs, stage.epochs),
+            steps_per_epoch=self.plan.steps_per_epoch,
+            initial_epoch=stage.epochs.start,
+            epochs=stage.epochs.stop,
+            validation_data=_labelled(self.validation, self.config.batch_size),
+            callbacks=list(self._callbacks(stage)),
+            shuffle=False,  # the plan has shuffled already
+            verbose=0,
         )
+        self.rows += _rows(history.history, stage.epochs.start + 1)
+
+    def kept(self) -> Fitted:
+        """The best epoch of the last stage, or simply the last."""
+        if self.config.keep_epoch == "best":
+            tuned = [row for row in self.rows if row["stage"] == FINE_TUNE]
+            kept = min(tuned, key=lambda row: row[self.config.monitor])
+            return Fitted(self.best, self.rows, self.steps.epochs, int(kept["epoch"]))
+        last = self.best.with_name("last.keras")
+        self.model.save(last)
+        return Fitted(last, self.rows, self.steps.epochs, len(self.rows))
+
+    def _callbacks(self, stage: Stage) -> Iterator[keras.callbacks.Callback]:
+        rows = self.inputs[self.plan.take(self.config.monitor_samples, "monitor")]
+        yield self.steps
+        yield Stamp(stage.number)
+        yield RecalibratedValidation(self.model, rows, self.validation, self.config.batch_size)
+        if stage.number == FINE_TUNE:
+            yield from _watching(self.config, self.best)
+        yield keras.callbacks.TensorBoard(str(self.folder / "tensorboard"), write_graph=False)
+        yield self.narrator
 
 
-def _compile(model: keras.Model, learning_rate: float) -> keras.metrics.Metric:
-    """Compile as TensorFlow's tutorial on imbalanced data does; returns the metric of the bare loss."""
+def _watching(config: TrainConfig, best: Path) -> Iterator[keras.callbacks.Callback]:
+    """What looks at the monitor: it keeps the best epoch, slows learning down and stops it."""
+    callbacks, monitor = keras.callbacks, config.monitor
+    yield callbacks.EarlyStopping(monitor=monitor, mode="min", patience=config.early_stopping_patience)
+    yield callbacks.ModelCheckpoint(str(best), monitor=monitor, mode="min", save_best_only=True)
+    if config.reduce_lr_patience is not None:
+        patience = config.reduce_lr_patience
+        yield callbacks.ReduceLROnPlateau(monitor=monitor, mode="min", factor=0.1, patience=patience, min_delta=1e-4)
+
+
+def _compile(model: keras.Model, learning_rate: float, bare_loss: keras.metrics.Metric) -> None:
+    """Compile as TensorFlow's tutorial on imbalanced data does, with the bare loss beside."""
     metrics = keras.metrics
-    bare = metrics.BinaryCrossentropy(name=BARE_LOSS)
     model.compile(
         optimizer=keras.optimizers.Adam(learning_rate),
         loss=keras.losses.BinaryCrossentropy(),
         metrics=[
-            bare,
+            bare_loss,
             metrics.TruePositives(name="tp"),
             metrics.FalsePositives(name="fp"),
             metrics.TrueNegatives(name="tn"),
@@ -181,72 +167,32 @@ def _compile(model: keras.Model, learning_rate: float) -> keras.metrics.Metric:
             metrics.AUC(name="prc", curve="PR"),
         ],
     )
-    return bare
 
 
-def _callbacks(
-    model: keras.Model,
-    plan: SamplingPlan,
-    pixels: np.ndarray,
-    validation: tuple[np.ndarray, np.ndarray],
-    config: TrainConfig,
-    best: Path,
-    folder: Path,
-) -> Iterator[keras.callbacks.Callback]:
-    callbacks = keras.callbacks
-    rows = pixels[plan.take(config.monitor_samples, "monitor")]
-    yield RecalibratedValidation(model, rows, validation, config.batch_size)
-    yield callbacks.EarlyStopping(monitor=config.monitor, mode="min", patience=config.early_stopping_patience)
-    yield callbacks.ModelCheckpoint(str(best), monitor=config.monitor, mode="min", save_best_only=True)
-    if config.reduce_lr_patience is not None:
-        yield callbacks.ReduceLROnPlateau(
-            monitor=config.monitor, mode="min", factor=0.1, patience=config.reduce_lr_patience, min_delta=1e-4
-        )
-    yield callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False)
-    yield Narrator(config.batch_size, plan.steps_per_epoch, config.epochs)
-
-
-def _epochs(plan: SamplingPlan, pixels: np.ndarray, epochs: int) -> tf.data.Dataset:
-    """Batches of all epochs, one after the other, in the plan's order."""
+def _epochs(plan: SamplingPlan, inputs: np.ndarray, epochs: range) -> tf.data.Dataset:
+    """Batches of these epochs, one after the other, in the plan's order."""
     labels = np.asarray(plan.labels, np.float32)[:, None]
 
     def rows() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for number in range(epochs):
+        for number in epochs:
             for batch in np.split(plan.epoch(number), plan.steps_per_epoch):
-                yield pixels[batch], labels[batch]
+                yield inputs[batch], labels[batch]
 
     signature = (
-        tf.TensorSpec((plan.batch_size, *pixels.shape[1:]), tf.uint8),
+        tf.TensorSpec((plan.batch_size, *inputs.shape[1:]), inputs.dtype),
         tf.TensorSpec((plan.batch_size, 1), tf.float32),
     )
     return tf.data.Dataset.from_generator(rows, output_signature=signature).prefetch(2)
 
 
 def _labelled(data: tuple[np.ndarray, np.ndarray], batch_size: int) -> tf.data.Dataset:
-    pixels, labels = data
-    return tf.data.Dataset.from_tensor_slices((pixels, labels.astype(np.float32)[:, None])).batch(batch_size)
+    inputs, labels = data
+    return tf.data.Dataset.from_tensor_slices((inputs, labels.astype(np.float32)[:, None])).batch(batch_size)
 
 
-def _rows(history: dict[str, list[float]]) -> list[dict[str, float]]:
+def _rows(history: dict[str, list[float]], first: int) -> list[dict[str, float]]:
     names = list(history)
     return [
         {"epoch": epoch, **dict(zip(names, map(float, values), strict=True))}
-        for epoch, values in enumerate(zip(*history.values(), strict=True), start=1)
+        for epoch, values in enumerate(zip(*history.values(), strict=True), start=first)
     ]
-
-
-def _kept(
-    model: keras.Model, rows: list[dict[str, float]], steps: list[list[float]], config: TrainConfig, best: Path
-) -> Fitted:
-    if config.keep_epoch == "best":
-        kept = min(rows, key=lambda row: row[config.monitor])
-        return Fitted(best, rows, steps, int(kept["epoch"]))
-    last = best.with_name("last.keras")
-    model.save(last)
-    return Fitted(last, rows, steps, len(rows))
-
-
-def _not_finite(what: str, value: float, epoch: int, step: int) -> Diverged:
-    where = f"epoch {epoch}" + (f", step {step}" if step else "")
-    message = f"{what} is {value} in {where}: {MEANINGS['non_finite']}."
-    return Diverged(message, cause="non_finite", remedy=REMEDIES["non_finite"])

@@ -70,6 +70,8 @@ def _schema(leaf: Mapping[str, Any]) -> dict[str, Any]:
     branches = leaf.get("anyOf", [leaf])
     types = [branch["type"] for branch in branches]
     kept = {key: value for branch in branches for key, value in branch.items() if key in _KEPT}
+    if "enum" in kept and "null" in types:
+        kept["enum"] = [*kept["enum"], None]
     return {"type": types if len(types) > 1 else types[0], "description": leaf["description"], **kept}
 
 

@@ -71,18 +71,18 @@ def cross_entropies(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
         labels: class numbers of shape (n,) or (n, 1), or one-hot rows (n, K).
     """
     scores = np.asarray(logits, np.float64).reshape(len(logits), -1)
-    classes = class_numbers(labels, scores.shape[1])
+    classes = class_numbers(labels)
     if scores.shape[1] == 1:
         return np.logaddexp(0, scores[:, 0]) - classes * scores[:, 0]
     return np.logaddexp.reduce(scores, axis=1) - scores[np.arange(len(scores)), classes]
 
 
-def class_numbers(labels: np.ndarray, columns: int) -> np.ndarray:
+def class_numbers(labels: np.ndarray) -> np.ndarray:
     """Labels in any usual form as class numbers, shape (n,)."""
     labels = np.asarray(labels)
-    if labels.ndim == 2 and columns > 1 and labels.shape[1] == columns:
+    if labels.ndim == 2 and labels.shape[1] > 1:
         return labels.argmax(axis=1)
-    return labels.reshape(len(labels)).astype(np.int64)
+    return np.rint(labels.reshape(len(labels))).astype(np.int64)  # smoothed labels are not whole numbers
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:

@@ -1,15 +1,46 @@
 """How good the served model is: ranking, calibration and decisions, with 95 % bootstrap intervals."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from sklearn.metrics import average_precision_score, brier_score_loss, confusion_matrix, roc_auc_score, roc_curve
 
 from training import bootstrap
+from training.calibration import calibration
 from training.logits import cross_entropies, probabilities
+from training.sampling import Prior
 
 LEVEL = 0.95
 _RESAMPLES = 1000
+
+
+def served_metrics(
+    raw: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray], prior: Prior, seed: int
+) -> dict[str, Any]:
+    """What `Evaluation` holds of the served model: `metrics`, `threshold`, and `calibration` on the test images.
+
+    The threshold is chosen on validation, of the corrected probabilities that are served.
+
+    Args:
+        raw: logits (n, 1) of "train", "validation" and "test" images, without prior correction.
+        labels: (n,) of 0 and 1.
+
+    Returns:
+        Nothing when a logit is not finite.
+    """
+    logits = {name: prior.corrected(values) for name, values in raw.items()}
+    if not all(np.isfinite(values).all() for values in logits.values()):
+        return {}
+    threshold = best_threshold(probabilities(logits["validation"])[:, 0], labels["validation"])
+    return {
+        "metrics": {name: binary_metrics(logits[name], labels[name], threshold, seed) for name in logits},
+        "threshold": threshold,
+        "calibration": {
+            "before": calibration(raw["test"], labels["test"]),
+            "after": calibration(logits["test"], labels["test"]),
+        },
+    }
 
 
 def best_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
@@ -17,6 +48,12 @@ def best_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
     false_positive, recall, thresholds = roc_curve(labels, scores)
     finite = np.isfinite(thresholds)
     return float(thresholds[finite][np.argmax((recall - false_positive)[finite])])
+
+
+def ranking(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Loss in nats and ROC AUC of logits (n, 1) against labels (n,) of 0 and 1."""
+    auc = roc_auc_score(labels, logits[:, 0])
+    return {"loss": float(cross_entropies(logits, labels).mean()), "roc_auc": float(auc)}
 
 
 def binary_metrics(logits: np.ndarray, labels: np.ndarray, threshold: float, seed: int) -> dict[str, Any]:
@@ -28,8 +65,7 @@ def binary_metrics(logits: np.ndarray, labels: np.ndarray, threshold: float, see
     (tn, fp), (fn, tp) = confusion_matrix(labels, scores >= threshold, labels=[0, 1])
     return {
         "images": len(labels),
-        "loss": float(cross_entropies(logits, labels).mean()),
-        "roc_auc": float(roc_auc_score(labels, scores)),
+        **ranking(logits, labels),
         "roc_auc_interval": _auc_interval(scores, labels, seed),
         "average_precision": float(average_precision_score(labels, scores)),
         "brier": float(brier_score_loss(labels, scores)),

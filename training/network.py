@@ -1,13 +1,16 @@
 """The classifier: a pretrained backbone, a head, and what trains."""
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import keras
 
-from training.backbones import build_backbone
-from training.batchnorm import batch_norm_layers, freeze_batch_norm
+from training.backbones import blocks, build_backbone
+from training.batchnorm import batch_norm_layers, fold_batch_norm, freeze_batch_norm
 from training.config import ModelConfig
+from training.errors import ConfigError, received
 from training.store import S3, read_uri
 
 
@@ -28,14 +31,40 @@ def build_model(config: ModelConfig) -> keras.Model:
 
 
 def apply_policy(model: keras.Model, config: ModelConfig) -> None:
-    """Set what trains and how fast moving statistics move; compile the model afterwards."""
-    backbone = next(layer for layer in model.layers if isinstance(layer, keras.Model))
-    backbone.trainable = config.policy != "frozen"
+    """Set what trains and how fast moving statistics move, whatever was set before; compile the model afterwards.
+
+    Raises:
+        ConfigError: more blocks are to train than the backbone has.
+    """
+    base = backbone_of(model)
+    base.trainable = config.layers_that_train != "head"
+    training = {id(layer) for layer in _training_layers(base, config)}
+    for layer in base.layers:
+        layer.trainable = id(layer) in training
     if config.policy == "frozen_batch_norm":
         freeze_batch_norm(model)
     if config.batch_norm_momentum is not None:
         for layer in batch_norm_layers(model):
             layer.momentum = config.batch_norm_momentum
+
+
+@contextmanager
+def head_alone(model: keras.Model) -> Iterator[None]:
+    """Inside, only the head trains; afterwards what did before. Compile the model after entering and leaving."""
+    layers = backbone_of(model)._flatten_layers()
+    before = [layer.trainable for layer in layers]
+    try:
+        layers[0].trainable = False
+        yield
+    finally:
+        # The outer ones first, since each passes its value on to those inside it.
+        for layer, trainable in zip(layers, before, strict=True):
+            layer.trainable = trainable
+
+
+def backbone_of(model: keras.Model) -> keras.Model:
+    """The model inside the classifier; all the rest is the head."""
+    return next(layer for layer in model.layers if isinstance(layer, keras.Model))
 
 
 def from_bytes(content: bytes) -> keras.Model:
@@ -54,7 +83,30 @@ def to_bytes(model: keras.Model) -> bytes:
         return path.read_bytes()
 
 
+def _training_layers(base: keras.Model, config: ModelConfig) -> Iterable[keras.layers.Layer]:
+    """The base's layers that train; frozen BatchNorm is not considered here."""
+    kind = config.layers_that_train
+    if kind == "last_blocks":
+        return [layer for block in _last_blocks(base, config) for layer in block]
+    if kind == "head_and_batch_norm":
+        return batch_norm_layers(base)
+    return [] if kind == "head" else base.layers
+
+
+def _last_blocks(base: keras.Model, config: ModelConfig) -> list[list[keras.layers.Layer]]:
+    found = blocks(base, config.backbone)
+    if config.trainable_blocks > len(found):
+        expected = f"at most {len(found)} for {config.backbone}"
+        raise ConfigError(received("model.trainable_blocks", config.trainable_blocks, expected))
+    return found[-config.trainable_blocks :]
+
+
 def _backbone(config: ModelConfig) -> keras.Model:
+    backbone = _pretrained(config)
+    return fold_batch_norm(backbone) if config.policy == "batch_norm_free" else backbone
+
+
+def _pretrained(config: ModelConfig) -> keras.Model:
     weights = config.weights
     if weights is None or not weights.startswith(S3):
         return build_backbone(config.backbone, config.input_size, weights)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import jinja2
@@ -12,6 +13,7 @@ from training import charts
 from training.evaluation import CHAIN, MEANINGS, Evaluation
 from training.provenance import PROVENANCE
 from training.run_folder import Run
+from training.sampling import PRIOR_METHODS
 from training.verdict import Verdict, loss_gap_limit
 
 LOSS_NAMES = {
@@ -25,8 +27,15 @@ LOSS_NAMES = {
 }
 
 
-def render(run: Run, evaluation: Evaluation, verdict: Verdict, scores: np.ndarray, labels: np.ndarray) -> bytes:
-    """The page for one night; `scores` are the served probabilities of the test images, `labels` their classes."""
+def render(
+    run: Run, evaluation: Evaluation, verdict: Verdict, scores: Mapping[str, np.ndarray], labels: np.ndarray
+) -> bytes:
+    """The page for one night.
+
+    Args:
+        scores: probabilities (n,) of the test images "before" and "after" prior correction.
+        labels: their classes, (n,) of 0 and 1.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("training"), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -40,6 +49,7 @@ def render(run: Run, evaluation: Evaluation, verdict: Verdict, scores: np.ndarra
         loss_names=LOSS_NAMES,
         chain=CHAIN,
         meanings=MEANINGS,
+        prior_methods=PRIOR_METHODS,
         charts=_charts(run, evaluation, scores, labels),
         batch_norm=run.read_json("batch_norm.json"),
         validation=run.read_json("validation.json"),
@@ -48,7 +58,7 @@ def render(run: Run, evaluation: Evaluation, verdict: Verdict, scores: np.ndarra
     ).encode()
 
 
-def _charts(run: Run, evaluation: Evaluation, scores: np.ndarray, labels: np.ndarray) -> dict[str, str]:
+def _charts(run: Run, evaluation: Evaluation, scores: Mapping[str, np.ndarray], labels: np.ndarray) -> dict[str, str]:
     history = list(csv.DictReader(io.StringIO(run.store.read("history.csv").decode())))
     rows = [{name: float(value) for name, value in row.items()} for row in history]
     layers: Any = run.read_json("batch_norm.json")["layers"]
@@ -60,8 +70,9 @@ def _charts(run: Run, evaluation: Evaluation, scores: np.ndarray, labels: np.nda
         "curves": charts.learning_curves(rows, evaluation.kept_epoch),
         "drift": charts.drift_chart(layers) if layers else "",
     }
-    if np.isfinite(scores).all():
-        drawn |= {"roc": charts.roc_chart(labels, scores), "reliability": charts.reliability_chart(labels, scores)}
+    if evaluation.metrics:
+        drawn["roc"] = charts.roc_chart(labels, scores["after"])
+        drawn["reliability"] = charts.reliability_chart(labels, scores)
     return drawn
 
 

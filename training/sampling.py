@@ -3,10 +3,37 @@
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 
 from training.documents import Document
+
+PRIOR_METHODS = {
+    "analytic": "from the class shares in the training data and as trained",
+    "fitted_on_validation": "fitted on validation, since BatchNorm's statistics are those of natural images",
+}
+
+
+class Prior(Document):
+    """What makes a model answer at the natural rate, whatever the class shares it was trained on.
+
+    Attributes:
+        shift: what to add to each class's logit.
+        method: analytic: from the two mixtures' shares (see `prior_shift`). fitted_on_validation: the constant that
+            makes validation's labels most likely, with the first class as the reference.
+    """
+
+    shift: tuple[float, ...]
+    method: Literal["analytic", "fitted_on_validation"]
+
+    def on_outputs(self, outputs: int) -> np.ndarray:
+        """The shift of each of a network's logits, shape (outputs,): for one sigmoid unit, that of its log odds."""
+        return np.array([self.shift[1] - self.shift[0]] if outputs == 1 else self.shift)
+
+    def corrected(self, logits: np.ndarray) -> np.ndarray:
+        """Logits (n, outputs) as the served model gives them."""
+        return logits + self.on_outputs(logits.shape[1])
 
 
 class SamplingPlan(Document):

@@ -41,7 +41,7 @@ class Verdict(Document):
 
 def judge(evaluation: Evaluation, gate: GateConfig, champion: Comparison | None = None) -> Verdict:
     """Apply the gate's limits to the intervals' lower bounds."""
-    checks = [_non_finite(evaluation)]
+    checks = [_non_finite(evaluation, gate)]
     if checks[0] is None:
         checks = [
             _loss_gap(evaluation, gate),
@@ -70,15 +70,30 @@ def failure_of(verdict: Verdict) -> NightshiftError:
     return kind(" ".join(reason.message for reason in verdict.reasons), cause=first.cause, remedy=first.remedy)
 
 
-def _non_finite(evaluation: Evaluation) -> Reason | None:
-    missing = [name for name, loss in evaluation.losses.items() if loss is None]
+def _non_finite(evaluation: Evaluation, gate: GateConfig) -> Reason | None:
+    tolerated = set(evaluation.absent) - _needed(gate)
+    missing = [name for name, loss in evaluation.losses.items() if loss is None and name not in tolerated]
     if not missing:
         return None
-    message = f"Losses that are not finite numbers: {', '.join(missing)}."
+    message = f"Losses that are missing or not finite numbers: {', '.join(missing)}."
     return _reason("non_finite", message, None, None, "non_finite")
 
 
+def _needed(gate: GateConfig) -> set[str]:
+    """The losses without which a configured limit cannot be held against anything."""
+    needed = {"served", "inference", "inference_before"}
+    if gate.max_loss_gap is not None or gate.max_loss_ratio is not None:
+        needed.add("fit")
+    if gate.max_batch_norm_gap is not None:
+        needed.add("batch_statistics")
+    if gate.max_generalization_gap is not None:
+        needed |= {"natural", "validation"}
+    return needed
+
+
 def _loss_gap(evaluation: Evaluation, gate: GateConfig) -> Reason | None:
+    if gate.max_loss_gap is None and gate.max_loss_ratio is None:
+        return None
     fit, served = _loss(evaluation, "fit"), _loss(evaluation, "served")
     limit = loss_gap_limit(gate, fit)
     if limit is None or _lower(evaluation, "served_minus_fit") <= limit:

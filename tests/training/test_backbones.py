@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_sample_image
 
-from training.backbones import BACKBONES, build_backbone
+from training.backbones import BACKBONES, blocks, build_backbone
+from training.batchnorm import fold_batch_norm
 from training.efficientnet_lite0 import efficientnet_lite0, imagenet_file, load_torch_weights
 from training.errors import ConfigError
 
@@ -61,6 +62,41 @@ def test_saves_and_loads_in_safe_mode(name: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(run(loaded, PIXELS), run(model, PIXELS))
     assert len(model.output_shape) == 4
     assert not [layer.name for layer in model.layers if layer.name.startswith("_")]
+
+
+BLOCKS = {
+    "efficientnet_lite0": (16, "block1a", "block7a"),
+    "resnet50": (16, "conv2_block1", "conv5_block3"),
+    "vgg16": (5, "block1", "block5"),
+    "mobilenet_v2": (17, "expanded_conv", "block_16"),
+    "inception_v3": (11, "mixed0", "mixed10"),
+    "efficientnet_b0": (16, "block1a", "block7a"),
+    "densenet121": (58, "conv2_block1", "conv5_block16"),
+}
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_every_layer_is_in_one_block_and_folding_keeps_them(name: str) -> None:
+    model = build_backbone(name, 96, None)
+    count, first, last = BLOCKS[name]
+    found = blocks(model, name)
+    assert len(found) == count
+    assert first in {layer.name[: len(first)] for layer in found[0]}
+    assert last in {layer.name[: len(last)] for layer in found[-1]}
+    assert sorted(layer.name for block in found for layer in block) == sorted(layer.name for layer in model.layers)
+    kept = {layer.name for layer in fold_batch_norm(model).layers}
+    assert [names & kept for names in names_of(found)] == names_of(blocks(fold_batch_norm(model), name))
+
+
+def names_of(found: list[list[keras.layers.Layer]]) -> list[set[str]]:
+    return [{layer.name for layer in block} for block in found]
+
+
+def test_what_lies_between_blocks_belongs_to_the_later_one() -> None:
+    found = names_of(blocks(build_backbone("inception_v3", 96, None), "inception_v3"))
+    assert {"pixels", "rescaling", "mixed0"} <= found[0] and "mixed9_0" in found[9] and "mixed9_1" in found[10]
+    found = names_of(blocks(build_backbone("densenet121", 96, None), "densenet121"))
+    assert "pool4_conv" in found[-16] and {"bn", "relu"} <= found[-1]
 
 
 @pytest.mark.parametrize(

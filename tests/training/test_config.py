@@ -1,7 +1,7 @@
 import pytest
 
 from tests.conftest import ROOT, SOLAR_CELLS
-from training.config import differing_keys, from_json, load_config, parse_settings, to_json
+from training.config import ModelConfig, differing_keys, from_json, load_config, parse_settings, to_json
 from training.errors import ConfigError
 
 
@@ -45,6 +45,41 @@ def test_no_limit_at_all_is_refused():
     names = ("max_loss_gap", "max_loss_ratio", "max_batch_norm_gap")
     with pytest.raises(ConfigError, match="no limit is configured"):
         load_config(SOLAR_CELLS, {f"gate.{name}": None for name in names})
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"model.policy": "frozen", "model.trainable_layers": "all"}, "with policy 'frozen', not 'all'"),
+        ({"model.policy": "features", "model.trainable_layers": "last_blocks"}, "'features', not 'last_blocks'"),
+        (
+            {"model.policy": "batch_norm_free", "model.trainable_layers": "head_and_batch_norm"},
+            "model: received 'these settings', expected policy 'trainable' with trainable_layers 'head_and_batch_norm'",
+        ),
+        ({"model.policy": "frozen_batch_norm", "model.trainable_layers": "head_and_batch_norm"}, "policy 'trainable'"),
+        ({"model.policy": "features", "train.head_epochs": 1}, "train.head_epochs 0 where only the head trains, not 1"),
+        ({"model.trainable_layers": "head", "train.head_epochs": 1}, "train.head_epochs 0"),
+    ],
+)
+def test_contradictions_are_one_line(settings, told):
+    with pytest.raises(ConfigError) as caught:
+        load_config(SOLAR_CELLS, settings)
+    assert told in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("settings", "layers"),
+    [
+        ({"policy": "trainable"}, "all"),
+        ({"policy": "batch_norm_free"}, "all"),
+        ({"policy": "frozen"}, "head"),
+        ({"policy": "features", "trainable_layers": "head"}, "head"),
+        ({"policy": "frozen_batch_norm", "trainable_layers": "last_blocks"}, "last_blocks"),
+    ],
+)
+def test_each_policy_has_layers_of_its_own_that_train(settings, layers):
+    assert ModelConfig(**settings).layers_that_train == layers
 
 
 @pytest.mark.parametrize("content", ["- a\n", "a: [\n", None])

@@ -11,7 +11,7 @@ from training.batchnorm import batch_norm_layers, learning_layers, recalibrate
 from training.config import TrainConfig
 from training.determinism import make_deterministic
 from training.errors import Diverged
-from training.fit import _epochs, fit, history_csv
+from training.fit import FINE_TUNE, HEAD, _epochs, fit, history_csv, stages
 from training.logits import cross_entropies
 from training.sampling import make_plan
 
@@ -43,8 +43,8 @@ def run(data, folder: Path, model=None, **settings):
 
 def test_batches_are_the_plans_epochs_in_order(data):
     plan, pixels, _ = data
-    shown = [(x.numpy(), y.numpy()) for x, y in _epochs(plan, pixels, 2)]
-    rows = np.concatenate([plan.epoch(0), plan.epoch(1)])
+    shown = [(x.numpy(), y.numpy()) for x, y in _epochs(plan, pixels, range(1, 3))]
+    rows = np.concatenate([plan.epoch(1), plan.epoch(2)])
     np.testing.assert_array_equal(np.concatenate([x for x, _ in shown]), pixels[rows])
     np.testing.assert_array_equal(np.concatenate([y for _, y in shown])[:, 0], np.asarray(plan.labels)[rows])
 
@@ -101,12 +101,56 @@ def test_a_loss_that_is_not_finite_stops_at_once(data, tmp_path):
     assert caught.value.cause == "non_finite" and caught.value.exit_code == 4
 
 
-def test_same_seed_same_model_to_the_bit(data, tmp_path):
+@pytest.mark.parametrize("epochs", [{"epochs": 2}, {"head_epochs": 1, "epochs": 1}])
+def test_same_seed_same_model_to_the_bit(epochs, data, tmp_path):
     weights = []
     for name in ("one", "two"):
-        model, _ = run(data, tmp_path / name, small_network(dropout=0.3), epochs=2)
+        model, _ = run(data, tmp_path / name, small_network(dropout=0.3), **epochs)
         weights.append(np.concatenate([variable.numpy().ravel() for variable in model.trainable_variables]))
     assert weights[0].tobytes() == weights[1].tobytes()
+
+
+def test_stages_follow_each_other_through_the_plan():
+    assert [(stage.number, list(stage.epochs)) for stage in stages(TrainConfig(epochs=2))] == [(FINE_TUNE, [0, 1])]
+    both = stages(TrainConfig(head_epochs=2, epochs=1, learning_rate=1e-5))
+    assert [(stage.number, list(stage.epochs), stage.learning_rate) for stage in both] == [
+        (HEAD, [0, 1], 1e-3),
+        (FINE_TUNE, [2], 1e-5),
+    ]
+
+
+def test_no_epoch_of_the_head_alone_is_kept_or_stops_training(data, tmp_path):
+    """Labels of validation are noise, so the first epochs look best."""
+    _, fitted = run(data, tmp_path, head_epochs=4, epochs=60, early_stopping_patience=1, head_learning_rate=0.02)
+    rows = fitted.history
+    assert [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
+    assert [row["stage"] for row in rows] == [HEAD] * 4 + [FINE_TUNE] * (len(rows) - 4)
+    assert [row["learning_rate"] for row in rows] == pytest.approx([0.02] * 4 + [0.01] * (len(rows) - 4))
+    assert {tuple(row) for row in rows} == {tuple(rows[0])}
+    assert len(fitted.step_losses) == len(rows) < 64
+    tuned = [row["recalibrated_val_loss"] for row in rows[4:]]
+    assert fitted.kept_epoch == 5 + int(np.argmin(tuned)) and fitted.kept_epoch == len(rows) - 1
+    assert rows[fitted.kept_epoch - 1]["cross_entropy"] == pytest.approx(np.mean(fitted.step_losses[-2]))
+
+
+def test_only_the_head_moves_in_its_stage(data, tmp_path):
+    """Fine-tuning's steps are too small for float32 here; statistics move all the same."""
+    before, model = small_network(momentum=0.9), small_network(momentum=0.9)
+    _, fitted = run(data, tmp_path, model, head_epochs=1, epochs=1, learning_rate=1e-30)
+    moved = {
+        new.path
+        for new, old in zip(model.trainable_variables, before.trainable_variables, strict=True)
+        if "kernel" in new.path and not np.array_equal(new.numpy(), old.numpy())
+    }
+    assert {path.rpartition("/")[0].rpartition("/")[2] for path in moved} == {"second", model.layers[-1].name}
+    loaded = keras.saving.load_model(fitted.model_file, compile=False)
+    assert len(learning_layers(loaded)) == 2 and len(loaded.trainable_variables) == 10
+
+
+def test_the_learning_rate_of_an_epoch_is_the_one_it_had(data, tmp_path):
+    _, fitted = run(data, tmp_path, epochs=5, reduce_lr_patience=1)
+    rates = [row["learning_rate"] for row in fitted.history]
+    assert rates[0] == rates[1] == pytest.approx(0.01) and rates[-1] < 0.0011
 
 
 def test_loading_keeps_what_is_frozen(data, tmp_path):

@@ -45,6 +45,8 @@ def test_fields_carry_bounds_types_and_documentation(config):
     assert (epochs["type"], epochs["minimum"], epochs["section"]) == ("integer", 1, "train")
     assert fields["model__batch_norm_momentum"]["type"] == ["number", "null"]
     assert fields["train__keep_epoch"]["enum"] == ["best", "last"]
+    layers = fields["model__trainable_layers"]
+    assert layers["type"] == ["string", "null"] and {None, "last_blocks"} < set(layers["enum"])
     assert fields["data__classes"]["type"] == "array"
     assert all(field["description"] for field in fields.values())
 

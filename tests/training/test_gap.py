@@ -42,10 +42,12 @@ def _renamed(model, copy):
 
 def test_the_gap_is_found_and_named(trained):
     model, x, y = trained
-    evaluation = explain(model, x, y, serve_recalibrated=False)
+    evaluation = explain(model, x, y)
     assert evaluation.causes["batch_norm"] > 1
     assert evaluation.intervals["batch_norm"][0] > 0.5
     assert evaluation.losses["served"] == evaluation.losses["inference_before"]
+    assert evaluation.dominant == "batch_norm"
+    assert explain(model, x, y, serve_recalibrated=True).dominant != "batch_norm"
 
 
 def test_the_chain_sums_to_the_whole(trained):
@@ -99,3 +101,10 @@ def test_a_loss_that_is_not_finite_is_null():
     model.layers[-1].bias.assign([np.nan])
     evaluation = explain(model, x, y, fit_loss=0.5)
     assert evaluation.losses["inference_before"] is None and evaluation.intervals["served_minus_fit"] is None
+
+
+def test_weights_that_are_not_finite_give_null_losses():
+    model, (x, y) = small_network(), images(32)
+    model.get_layer("second").kernel.assign(np.full(model.get_layer("second").kernel.shape, np.nan))
+    losses = explain(model, x, y, fit_loss=0.5).losses
+    assert losses["train_mode"] is None and losses["inference"] is None

@@ -33,4 +33,4 @@ def test_categorical_equals_the_closed_form(labels):
     logits = np.array([[1.0, 2.0, 3.0], [0.0, 0.0, 5.0]])
     truth = [np.log(np.exp(row).sum()) - row[label] for row, label in zip(logits, (2, 0), strict=True)]
     np.testing.assert_allclose(cross_entropies(logits, labels), truth)
-    np.testing.assert_array_equal(class_numbers(labels, 3), [2, 0])
+    np.testing.assert_array_equal(class_numbers(labels), [2, 0])

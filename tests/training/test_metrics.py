@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
-from training.metrics import best_threshold, binary_metrics
+from training.logits import probabilities
+from training.metrics import best_threshold, binary_metrics, served_metrics
+from training.sampling import Prior
 
 
 @pytest.fixture
@@ -38,3 +40,24 @@ def test_the_threshold_separates_best(answers):
         return (scores[labels == 1] >= threshold).mean() - (scores[labels == 0] >= threshold).mean()
 
     assert youden(best_threshold(scores, labels)) == pytest.approx(max(youden(score) for score in scores))
+
+
+def test_the_threshold_is_chosen_on_validation_of_what_is_served(answers):
+    """Training and test images have no say, and the correction moves it: the same images are positive."""
+    logits, labels = answers
+    prior = Prior(shift=(0.3, -0.6), method="analytic")
+    raw = {"train": np.sort(logits, axis=0), "validation": logits, "test": logits[::-1]}
+    found = served_metrics(raw, dict.fromkeys(raw, labels), prior, seed=0)
+    served = probabilities(logits - 0.9)[:, 0]
+    assert found["threshold"] == best_threshold(served, labels)
+    plain = probabilities(logits)[:, 0]
+    np.testing.assert_array_equal(served >= found["threshold"], plain >= best_threshold(plain, labels))
+    assert found["metrics"]["validation"]["confusion"]["tp"] == (served >= found["threshold"])[labels == 1].sum()
+    assert found["calibration"]["after"]["log_loss"] == pytest.approx(found["metrics"]["test"]["loss"])
+    assert found["calibration"]["before"]["mean_predicted"] == pytest.approx(plain.mean())
+
+
+def test_nothing_is_said_of_logits_that_are_not_finite(answers):
+    logits, labels = answers
+    raw = {"train": logits, "validation": logits, "test": logits * np.nan}
+    assert served_metrics(raw, dict.fromkeys(raw, labels), Prior(shift=(0, 0), method="analytic"), seed=0) == {}

@@ -109,3 +109,21 @@ def test_divergence_outranks_the_champion():
 def test_a_verdict_round_trips():
     verdict = judge(evaluation(served=6.0), GateConfig(), champion(0.2))
     assert type(verdict).model_validate_json(verdict.model_dump_json()) == verdict
+
+
+def test_what_was_not_asked_for_is_no_alarm():
+    absent = evaluation(natural=None, validation=None).model_copy(update={"absent": ("natural", "validation")})
+    assert judge(absent, GateConfig()).accepted
+    assert not judge(evaluation(natural=None, validation=None), GateConfig()).accepted
+    assert not judge(absent, GateConfig(max_generalization_gap=0.5)).accepted
+
+
+@pytest.mark.parametrize("name", ["fit", "served", "batch_statistics"])
+def test_what_a_limit_needs_must_be_there(name):
+    without = evaluation(**{name: None}).model_copy(update={"absent": (name,)})
+    assert not judge(without, GateConfig()).accepted
+
+
+def test_without_a_loss_limit_fit_is_not_needed():
+    without = evaluation(fit=None).model_copy(update={"absent": ("fit",)})
+    assert judge(without, GateConfig(max_loss_gap=None, max_loss_ratio=None)).accepted

@@ -5,6 +5,7 @@ This package stands alone, with NumPy in and out:
     from training.batchnorm import fold_batch_norm, freeze_batch_norm, recalibrate
 """
 
+from training.batchnorm.folding import fold_batch_norm
 from training.batchnorm.layers import (
     batch_norm_layers,
     freeze_batch_norm,
@@ -12,17 +13,22 @@ from training.batchnorm.layers import (
     put_back,
     statistics_variables,
 )
-from training.batchnorm.recalibration import BatchNormReport, LayerDrift, Recalibrator, batch_statistics, recalibrate
+from training.batchnorm.recalibration import NotFinite, Recalibrator, recalibrate
+from training.batchnorm.report import BatchNormReport, LayerDrift
+from training.batchnorm.tracing import batch_statistics, using_batch_statistics
 
 __all__ = [
     "BatchNormReport",
     "LayerDrift",
+    "NotFinite",
     "Recalibrator",
     "batch_norm_layers",
     "batch_statistics",
+    "fold_batch_norm",
     "freeze_batch_norm",
     "learning_layers",
     "put_back",
     "recalibrate",
     "statistics_variables",
+    "using_batch_statistics",
 ]

@@ -10,12 +10,13 @@ from keras.layers import BatchNormalization as BatchNorm
 
 
 def batch_norm_layers(model: keras.Model) -> list[BatchNorm]:
-    """Every BatchNormalization of a model, however deep, each once."""
-    return [layer for layer in model._flatten_layers() if isinstance(layer, BatchNorm)]
+    """Every BatchNormalization of a model, however deep, each once, in the order in which layers were added."""
+    found = {id(layer): layer for layer in _flat(model) if isinstance(layer, BatchNorm)}
+    return list(found.values())
 
 
 def learning_layers(model: keras.Model) -> list[BatchNorm]:
-    """The layers that normalise by batch statistics while `fit` runs: a frozen one stays in inference mode."""
+    """The layers whose statistics training moves: a frozen one stays in inference mode."""
     return [layer for layer in batch_norm_layers(model) if layer.trainable]
 
 
@@ -48,3 +49,10 @@ def put_back(variables: Sequence[Any], values: Sequence[np.ndarray]) -> None:
     """Assign the values."""
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
+
+
+def _flat(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
+    # Keras's own recursion turns the order of nested models around.
+    for child in layer._flatten_layers(include_self=False, recursive=False):
+        yield child
+        yield from _flat(child)

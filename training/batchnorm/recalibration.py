@@ -1,214 +1,239 @@
-"""BatchNormalization of any Keras model: freeze it, watch it, and replace lagging statistics by pooled ones.
+"""Replace BatchNormalization's lagging moving statistics by pooled population statistics.
 
 While a layer trains it normalises by its batch's moments; afterwards by moving averages of them, which lag behind
 the weights by about 1/(1−momentum) steps. `recalibrate` measures what the averages stand for, as
 "precise BatchNorm" does (Wu & Johnson 2021, "Rethinking 'Batch' in BatchNorm", section 3).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
-from keras import ops
 from keras.layers import BatchNormalization as BatchNorm
 
-from training.batchnorm.layers import batch_norm_layers, statistics_variables, unchanged_on_error
-from training.documents import Document
+from training.batchnorm.layers import (
+    batch_norm_layers,
+    learning_layers,
+    put_back,
+    statistics_variables,
+    unchanged_on_error,
+)
+from training.batchnorm.moments import Moments, Predictor
+from training.batchnorm.report import (
+    NOTHING_TO_WRITE,
+    WRITTEN,
+    BatchNormReport,
+    LayerDrift,
+    Mode,
+    checked,
+    with_remaining,
+)
+from training.batchnorm.statistics import Distance, Pair, Statistics, distance
+from training.batchnorm.tracing import using_batch_statistics
+from training.logits import class_numbers, cross_entropies, in_batches, inference_logits
 
-NOTHING_TO_WRITE = "no BatchNormalization layer trains on batch statistics, so none of the statistics lag"
-
-
-class LayerDrift(Document):
-    """How far a layer's statistics were from the pooled ones when measured.
-
-    Attributes:
-        written: whether the pooled statistics replaced the layer's own.
-        mean_drift: root mean square over channels of (own mean − pooled mean) / pooled sigma.
-        worst_mean_drift: the largest of these, absolute.
-        variance_ratio: geometric mean over channels of own variance / pooled variance.
-    """
-
-    name: str
-    channels: int
-    written: bool
-    mean_drift: float
-    worst_mean_drift: float
-    variance_ratio: float
-
-
-class BatchNormReport(Document):
-    """What `recalibrate` found and did."""
-
-    applied: bool
-    reason: str
-    samples: int
-    layers: tuple[LayerDrift, ...]
+Labelled = tuple[np.ndarray, np.ndarray]
+# Of a sigma, or of the variance; float32 statistics cannot hold much less.
+CONVERGED = 2e-7
+NOISE = 1e-5
+PATIENCE = 3
+# Images that tell how all of them will answer to a change.
+REFERENCE = 64
+_VALIDATION_BATCH = 64
 
 
-class Statistics:
-    """Population mean and variance of one layer's input, pooled in float64 over batches of any size."""
-
-    def __init__(self, channels: int) -> None:
-        self.count = 0.0
-        self.mean = np.zeros(channels)
-        self.squares = np.zeros(channels)
-
-    def add(self, count: float, mean: np.ndarray, variance: np.ndarray) -> None:
-        """Pool in a batch: the mean of variances plus the variance of means (Chan, Golub & LeVeque 1979)."""
-        total = self.count + count
-        delta = mean.astype(np.float64) - self.mean
-        self.squares += variance.astype(np.float64) * count + delta**2 * self.count * count / total
-        self.mean += delta * count / total
-        self.count = total
-
-    @property
-    def variance(self) -> np.ndarray:
-        """The population (biased) variance, which is what Keras keeps."""
-        return self.squares / self.count
+class NotFinite(ValueError):
+    """A layer's input holds NaN or infinity."""
 
 
 def recalibrate(
-    model: keras.Model, batches: Iterable[Any], layers: Sequence[BatchNorm] | None = None
+    model: keras.Model,
+    batches: Iterable[Any],
+    layers: Sequence[BatchNorm] | None = None,
+    *,
+    mode: Mode = "one_pass",
+    validation: Labelled | None = None,
 ) -> BatchNormReport:
     """Replace lagging moving statistics by those of the given images, pooled in float64.
 
-    Dropout and augmentation are off, weights are not touched, and each layer sees what it saw in training:
-    inputs normalised by their own batch. Frozen layers are measured and never written, since what follows them
-    was trained on the statistics they have.
+    Dropout and augmentation are off and weights are not touched. Layers that do not train on batch statistics are
+    measured and never written, since what follows them was trained on the statistics they have.
 
     Args:
         model: changed in place, or left exactly as it was when anything goes wrong.
-        batches: model inputs, batch by batch; only one is held at a time.
+        batches: model inputs, batch by batch; only one is held at a time. The self-consistent mode reads them
+            several times, so it needs a list, a dataset or the like, not an iterator.
         layers: what to recalibrate; by default every layer with ``trainable=True``.
+        mode: "one_pass": each layer sees what it saw in training, inputs normalised by their own batch.
+            "self_consistent": then repeated in inference mode until each layer's statistics are those of its
+            input in the served model, whatever the batches were.
+        validation: inputs and class numbers; when the loss on them is worse beyond noise, nothing is written.
 
     Raises:
-        ValueError: no batches, a layer that cannot be handled, or statistics that are not finite.
+        NotFinite: a layer's statistics are NaN or infinite.
+        ValueError: no batches, or a model or layer that cannot be handled.
     """
-    return Recalibrator(model, layers).recalibrate(batches)
+    return Recalibrator(model, layers).recalibrate(batches, mode=mode, validation=validation)
 
 
 class Recalibrator:
-    """`recalibrate` for one model many times: its function is traced once."""
+    """`recalibrate` for one model many times: its functions are traced once."""
 
     def __init__(self, model: keras.Model, layers: Sequence[BatchNorm] | None = None) -> None:
+        _refuse_unbuilt(model)
         self.model = model
         self.measured = batch_norm_layers(model)
-        chosen = self.measured if layers is None else layers
-        self.written = [layer for layer in chosen if layer.trainable]
-        _refuse_unsupported(self.measured)
-        self._moments = tf.function(self._trace, reduce_retracing=True)
+        # Until a batch has shown which of them the model really calls in training mode.
+        self.written = [layer for layer in learning_layers(model) if layers is None or layer in layers]
+        self._learning: list[BatchNorm] | None = None
+        self._in_training = Moments(model, self.measured, self.learning)
+        self._as_served = Moments(model, self.measured, lambda batch: [])
+        self._logits = inference_logits(model)
 
-    def recalibrate(self, batches: Iterable[Any]) -> BatchNormReport:
+    def learning(self, batch: Any) -> list[BatchNorm]:
+        """The layers that normalise by their batch while `fit` runs."""
+        if self._learning is None:
+            self._learning = using_batch_statistics(self.model, batch)
+            self.written = [layer for layer in self.written if layer in self._learning]
+        return self._learning
+
+    def recalibrate(
+        self, batches: Iterable[Any], *, mode: Mode = "one_pass", validation: Labelled | None = None
+    ) -> BatchNormReport:
         """Measure the pooled statistics of `batches` and write them into the model."""
+        _refuse_iterator(batches, mode)
         samples, pooled = self.measure(batches)
-        reason = "pooled population statistics written" if self.written else NOTHING_TO_WRITE
-        report = self._report(samples, pooled, self.written, reason)
-        with unchanged_on_error(statistics_variables(self.written)):
-            for layer in self.written:
-                layer.moving_mean.assign(pooled[id(layer)].mean)
-                layer.moving_variance.assign(pooled[id(layer)].variance)
+        if not self.written:
+            return self._report(samples, pooled, NOTHING_TO_WRITE)
+        variables = all_statistics(self.written)
+        original = [variable.numpy() for variable in variables]
+        report = self._report(samples, pooled, WRITTEN, applied=True)
+        with unchanged_on_error(variables):
+            before = validation and self._row_losses(*validation)
+            self._write(pooled)
+            if mode == "self_consistent":
+                report = self._iterate(batches, report, pooled)
+            if validation and before is not None:
+                report = checked(report, before, self._row_losses(*validation), class_numbers(validation[1]))
+            if report.kept_original:
+                put_back(variables, original)
         return report
 
     def inspect(self, batches: Iterable[Any], reason: str) -> BatchNormReport:
         """Only measure how far the model's statistics are from the pooled ones; `reason` says why."""
-        return self._report(*self.measure(batches), [], reason if self.written else NOTHING_TO_WRITE)
+        samples, pooled = self.measure(batches)
+        return self._report(samples, pooled, reason if self.written else NOTHING_TO_WRITE)
 
-    def measure(self, batches: Iterable[Any]) -> tuple[int, dict[int, Statistics]]:
-        """How many images there were, and the pooled statistics of each layer (by ``id(layer)``)."""
+    def with_remaining(self, report: BatchNormReport, batches: Iterable[Any]) -> BatchNormReport:
+        """The report with each layer's distance from what it sees in the model as it is now; one more pass."""
+        _, pooled = self.measure(batches, in_training=False)
+        return with_remaining(report, self._distances(pooled))
+
+    def measure(self, batches: Iterable[Any], *, in_training: bool = True) -> tuple[int, dict[int, Statistics]]:
+        """How many inputs there were, and the pooled statistics of each layer (by ``id(layer)``).
+
+        Layers that learn see inputs normalised by their own batch, or, if not `in_training`, as the served model's.
+        """
         pooled = {id(layer): Statistics(layer.moving_mean.shape[0]) for layer in self.measured}
-        samples = 0
+        samples, moments = 0, self._in_training if in_training else self._as_served
         for batch in batches:
+            self.learning(batch)
             samples += len(keras.tree.flatten(batch)[0])
-            moments = self._moments(batch)  # tracing fills in the order of calls
-            for layer, values in zip(self._calls, moments, strict=True):
-                pooled[id(layer)].add(*(value.numpy() for value in values))
+            for layer, count, mean, variance in moments(batch):
+                pooled[id(layer)].add(count, mean, variance)
         _refuse_unusable(samples, self.measured, pooled)
         return samples, pooled
 
-    def _trace(self, batch: Any) -> list[tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
-        calls: list[tuple[BatchNorm, tuple[tf.Tensor, tf.Tensor, tf.Tensor]]] = []
-        with batch_statistics(self.written, watched=self.measured, calls=calls):
-            self.model(batch, training=False)
-        self._calls = [layer for layer, _ in calls]  # a shared layer is called more than once
-        return [moments for _, moments in calls]
+    def _iterate(
+        self, batches: Iterable[Any], report: BatchNormReport, pooled: dict[int, Statistics]
+    ) -> BatchNormReport:
+        """Measure in inference mode until the statistics that were used are those that are found."""
+        predictor = Predictor(self.model, self._learning or [], self.written, _first(batches, REFERENCE))
+        residuals = [np.inf]
+        while not _settled(residuals, len(self.written)):
+            self._write(predictor.predict(pooled))
+            _, pooled = self.measure(batches, in_training=False)
+            distances = self._distances(pooled)
+            written = zip(self.measured, distances, strict=True)
+            residuals.append(max(found.worst for layer, found in written if layer in self.written))
+        self._write(pooled)
+        update = {"mode": "self_consistent", "passes": len(residuals), "residual": residuals[-1]}
+        return with_remaining(report.model_copy(update=update), distances)
+
+    def _write(self, pooled: Mapping[int, Statistics | Pair]) -> None:
+        for layer in self.written:
+            found = pooled[id(layer)]
+            layer.moving_mean.assign(found.mean)
+            layer.moving_variance.assign(found.variance)
+            if layer.renorm:
+                layer.moving_stddev.assign(np.sqrt(found.variance + layer.epsilon))
+
+    def _row_losses(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return cross_entropies(in_batches(self._logits, x, _VALIDATION_BATCH), y)
+
+    def _distances(self, pooled: dict[int, Statistics]) -> list[Distance]:
+        """Of each measured layer's own statistics, in order."""
+        own = [(layer.moving_mean.numpy(), layer.moving_variance.numpy()) for layer in self.measured]
+        return [
+            distance(*values, pooled[id(layer)], layer.epsilon)
+            for layer, values in zip(self.measured, own, strict=True)
+        ]
 
     def _report(
-        self, samples: int, pooled: dict[int, Statistics], written: Sequence[BatchNorm], reason: str
+        self, samples: int, pooled: dict[int, Statistics], reason: str, *, applied: bool = False
     ) -> BatchNormReport:
-        drifts = tuple(_drift(layer, pooled[id(layer)], layer in written) for layer in self.measured)
-        return BatchNormReport(applied=bool(written), reason=reason, samples=samples, layers=drifts)
+        drifts = tuple(
+            LayerDrift(
+                name=layer.name,
+                channels=layer.moving_mean.shape[0],
+                written=applied and layer in self.written,
+                **found.model_dump(exclude={"worst_variance_drift"}),
+            )
+            for layer, found in zip(self.measured, self._distances(pooled), strict=True)
+        )
+        return BatchNormReport(applied=applied, reason=reason, samples=samples, layers=drifts)
 
 
-@contextmanager
-def batch_statistics(
-    layers: Sequence[BatchNorm],
-    *,
-    watched: Sequence[BatchNorm] = (),
-    calls: list[Any] | None = None,
-) -> Iterator[None]:
-    """While a graph is traced inside, `layers` normalise by their batch's moments and update nothing.
+def _first(batches: Iterable[Any], samples: int) -> Any:
+    """The leading batches as one of at least `samples` inputs, if there are as many."""
+    leading: list[Any] = []
+    for batch in batches:
+        leading.append(batch)
+        if sum(len(keras.tree.flatten(part)[0]) for part in leading) >= samples:
+            break
+    return keras.tree.map_structure(lambda *parts: np.concatenate(parts), *leading)
 
-    Each call of a `watched` layer appends ``(layer, (count, mean, variance))`` to `calls`.
+
+def _settled(residuals: Sequence[float], layers: int) -> bool:
+    """Whether another pass would bring nothing.
+
+    A layer's input depends on earlier layers alone, so pass k makes at least the first k layers exact: as many passes
+    as there are layers always suffice. Far fewer do, and below `NOISE` what is left is float32's rounding.
     """
-    chosen = {id(layer): layer for layer in [*layers, *watched]}
-    normalising = {id(layer) for layer in layers}
-    try:
-        for key, layer in chosen.items():
-            # An instance attribute shadows the class's method until it is deleted again.
-            layer.call = _call(layer, key in normalising, calls)
-        yield
-    finally:
-        for layer in chosen.values():
-            if "call" in vars(layer):
-                del layer.call
+    stalled = len(residuals) > PATIENCE and min(residuals[-PATIENCE:]) > min(residuals[:-PATIENCE]) / 2
+    return residuals[-1] <= CONVERGED or (stalled and residuals[-1] <= NOISE) or len(residuals) > layers + 1
 
 
-def _call(layer: BatchNorm, normalise: bool, calls: list[Any] | None) -> Any:
-    original = layer.call
-
-    def call(inputs: Any, training: Any = None, mask: Any = None) -> Any:
-        x = ops.cast(inputs, "float32")
-        mean, variance = layer._moments(x, mask)
-        if calls is not None:
-            calls.append((layer, (_count(x, layer, mask), mean, variance)))
-        if not normalise:
-            return original(inputs, training=False, mask=mask)
-        scaled = ops.batch_normalization(x, mean, variance, layer.axis, layer.beta, layer.gamma, epsilon=layer.epsilon)
-        return ops.cast(scaled, layer.compute_dtype)
-
-    return call
+def all_statistics(layers: Iterable[BatchNorm]) -> list[Any]:
+    """The layers' moving statistics, with the moving deviation that batch renormalization keeps beside the variance."""
+    layers = list(layers)
+    return statistics_variables(layers) + [layer.moving_stddev for layer in layers if layer.renorm]
 
 
-def _count(x: Any, layer: BatchNorm, mask: Any) -> Any:
-    """How many values of each channel the moments are over."""
-    if mask is not None:
-        return ops.sum(ops.cast(mask, "float32"))
-    axis = layer.axis % len(x.shape)
-    sizes = [ops.cast(ops.shape(x)[place], "float32") for place in range(len(x.shape)) if place != axis]
-    return ops.prod(ops.stack(sizes))
+def _refuse_unbuilt(model: keras.Model) -> None:
+    if any(not layer.built for layer in batch_norm_layers(model)):
+        raise ValueError("model: received one that has never been called, expected one whose weights exist")
 
 
-def _drift(layer: BatchNorm, pooled: Statistics, written: bool) -> LayerDrift:
-    sigma = np.sqrt(pooled.variance + layer.epsilon)  # a channel that never varies has no sigma of its own
-    sigmas = (layer.moving_mean.numpy() - pooled.mean) / sigma
-    ratio = (layer.moving_variance.numpy() + layer.epsilon) / (pooled.variance + layer.epsilon)
-    return LayerDrift(
-        name=layer.name,
-        channels=len(sigmas),
-        written=written,
-        mean_drift=float(np.sqrt(np.mean(sigmas**2))),
-        worst_mean_drift=float(np.abs(sigmas).max()),
-        variance_ratio=float(np.exp(np.mean(np.log(ratio)))),
-    )
-
-
-def _refuse_unsupported(layers: Sequence[BatchNorm]) -> None:
-    for layer in layers:
-        if layer.renorm:
-            raise ValueError(f"layer {layer.name}: received renorm=True, expected plain BatchNormalization")
+def _refuse_iterator(batches: Iterable[Any], mode: str) -> None:
+    if mode not in ("one_pass", "self_consistent"):
+        raise ValueError(f"mode: received {mode!r}, expected 'one_pass' or 'self_consistent'")
+    if mode == "self_consistent" and iter(batches) is batches:
+        raise ValueError(
+            "batches: received an iterator, which can be read once; the self-consistent mode expected a list, "
+            "a dataset or another collection that can be read again"
+        )
 
 
 def _refuse_unusable(samples: int, layers: Sequence[BatchNorm], pooled: dict[int, Statistics]) -> None:
@@ -220,5 +245,5 @@ def _refuse_unusable(samples: int, layers: Sequence[BatchNorm], pooled: dict[int
             raise ValueError(
                 f"layer {layer.name}: received no input, expected it to be part of the model's forward pass"
             )
-        if not (np.isfinite(found.mean).all() and np.isfinite(found.squares).all()):
-            raise ValueError(f"layer {layer.name}: received statistics that are not finite, expected finite inputs")
+        if not found.finite:
+            raise NotFinite(f"layer {layer.name}: received statistics that are not finite, expected finite inputs")

@@ -7,16 +7,18 @@ import keras
 import numpy as np
 
 from training import champion, metrics, network, report
+from training.calibration import serving_prior
 from training.comparison import compare, served_logits
 from training.determinism import make_deterministic
 from training.errors import ConfigError, received
 from training.evaluation import Evaluation
 from training.gap import explain, statistics_of
 from training.logits import in_batches, inference_logits, probabilities
+from training.mini_batches import mini_batch_statistics
 from training.run_folder import Run
-from training.sampling import SamplingPlan, prior_shift
+from training.sampling import Prior, SamplingPlan
 from training.steps.inputs import Labelled, labelled_split, raw_images, read_plan, training_pixels
-from training.steps.recalibrate_batch_norm import load, recalibrated
+from training.steps.recalibrate_batch_norm import load, pooled_statistics
 from training.store import open_store
 from training.verdict import Comparison, Verdict, failure_of, judge
 
@@ -27,6 +29,7 @@ INPUTS = (
     "checkpoint/model.keras",
     "checkpoint/steps.json",
     "recalibrated/model.keras",
+    "batch_norm.json",
 )
 OUTPUTS = ("evaluation.json", "verdict.json", "report.html")
 
@@ -37,9 +40,10 @@ def work(run: Run) -> None:
     test = labelled_split(run, "test")
     evaluation, logits = _evaluate(run, plan, test)
     run.write_json("evaluation.json", evaluation.tree())
-    verdict = judge(evaluation, run.config.gate, _against_champion(run, logits, test[1]))
+    verdict = judge(evaluation, run.config.gate, _against_champion(run, logits["after"], test[1]))
     run.write_json("verdict.json", verdict.tree())
-    run.store.write("report.html", report.render(run, evaluation, verdict, probabilities(logits)[:, 0], test[1]))
+    scores = {name: probabilities(values)[:, 0] for name, values in logits.items()}
+    run.store.write("report.html", report.render(run, evaluation, verdict, scores, test[1]))
     _conclude(evaluation, verdict)
 
 
@@ -51,8 +55,8 @@ def _conclude(evaluation: Evaluation, verdict: Verdict) -> None:
     log.info("accepted: test ROC AUC %.3f (95 %% interval %.3f to %.3f)", _auc(evaluation), low, high)
 
 
-def _evaluate(run: Run, plan: SamplingPlan, test: Labelled) -> tuple[Evaluation, np.ndarray]:
-    """The whole evaluation, and the served model's logits on the test images."""
+def _evaluate(run: Run, plan: SamplingPlan, test: Labelled) -> tuple[Evaluation, dict[str, np.ndarray]]:
+    """The whole evaluation, and the served model's logits on the test images before and after prior correction."""
     model = load(run, run.store.read("checkpoint/model.keras"))
     validation = labelled_split(run, "validation")
     natural = _training(run, plan, plan.natural(_listed(run), "natural"))
@@ -60,9 +64,8 @@ def _evaluate(run: Run, plan: SamplingPlan, test: Labelled) -> tuple[Evaluation,
     applied = bool(run.read_json("batch_norm.json")["applied"])
     statistics = statistics_of(served) if applied else _measured_statistics(run)
     evaluation = _telescope(run, plan, model, natural, validation, statistics, serve_recalibrated=applied)
-    logits = _logits(served, plan, {"train": natural, "validation": validation, "test": test})
-    labels = {"train": natural[1], "validation": validation[1], "test": test[1]}
-    return _with_metrics(evaluation, logits, labels, run.config.seed), logits["test"]
+    data = {"train": natural, "validation": validation, "test": test}
+    return _with_served(run, plan, evaluation, served, data, recalibrated_on_natural=applied and _on_natural(run))
 
 
 def _telescope(
@@ -97,27 +100,37 @@ def _telescope(
 
 def _measured_statistics(run: Run) -> dict[str, np.ndarray]:
     """What recalibration would have written, where it was off or had nothing to write."""
-    copy = load(run, run.store.read("checkpoint/model.keras"))
-    recalibrated(run, copy, write=True)
-    return statistics_of(copy)
+    return pooled_statistics(run, load(run, run.store.read("checkpoint/model.keras")))
 
 
-def _logits(served: keras.Model, plan: SamplingPlan, data: dict[str, Labelled]) -> dict[str, np.ndarray]:
-    """Logits of the served model, its prior corrected as the export will be."""
-    shift = prior_shift(plan)
+def _with_served(
+    run: Run,
+    plan: SamplingPlan,
+    evaluation: Evaluation,
+    served: keras.Model,
+    data: dict[str, Labelled],
+    *,
+    recalibrated_on_natural: bool,
+) -> tuple[Evaluation, dict[str, np.ndarray]]:
+    """Add what is measured of the served model, its prior corrected as the export will be."""
     forward = inference_logits(served)
-    return {name: in_batches(forward, pixels, 64) + (shift[1] - shift[0]) for name, (pixels, _) in data.items()}
+    raw = {name: in_batches(forward, pixels, 64) for name, (pixels, _) in data.items()}
+    labels = {name: classes for name, (_, classes) in data.items()}
+    prior = serving_prior(
+        plan, natural_statistics=recalibrated_on_natural, logits=raw["validation"], labels=labels["validation"]
+    )
+    found = metrics.served_metrics(raw, labels, prior, run.config.seed)
+    update = found | {"prior": prior, "mini_batch_statistics": _mini_batches(run, served, data["test"], prior)}
+    return evaluation.model_copy(update=update), {"before": raw["test"], "after": prior.corrected(raw["test"])}
 
 
-def _with_metrics(
-    evaluation: Evaluation, logits: dict[str, np.ndarray], labels: dict[str, np.ndarray], seed: int
-) -> Evaluation:
-    finite = all(np.isfinite(values).all() for values in logits.values())
-    if not finite:
-        return evaluation
-    threshold = metrics.best_threshold(probabilities(logits["validation"])[:, 0], labels["validation"])
-    found = {name: metrics.binary_metrics(logits[name], labels[name], threshold, seed) for name in logits}
-    return evaluation.model_copy(update={"metrics": found, "threshold": threshold})
+def _mini_batches(run: Run, served: keras.Model, test: Labelled, prior: Prior) -> dict[str, Any] | None:
+    size, seed = run.config.train.batch_size, run.config.seed
+    return mini_batch_statistics(served, *test, batch_size=size, prior=prior, seed=seed)
+
+
+def _on_natural(run: Run) -> bool:
+    return run.config.recalibrate.distribution == "natural"
 
 
 def _against_champion(run: Run, candidate: np.ndarray, labels: np.ndarray) -> Comparison | None:

@@ -17,9 +17,9 @@ from training.evaluation import Evaluation
 from training.logits import in_batches, inference_logits, probabilities
 from training.model_card import model_card
 from training.run_folder import Run
-from training.sampling import prior_shift
+from training.sampling import Prior
 from training.serving import serving_model
-from training.steps.inputs import labelled_split, raw_images, read_plan
+from training.steps.inputs import labelled_split, raw_images
 from training.store import Store, open_store
 from training.verdict import Verdict, failure_of
 
@@ -48,8 +48,10 @@ def _promoted_before(run: Run, store: Store) -> Champion | None:
 
 def _promote(run: Run, store: Store) -> Champion:
     latest = champion.current(store)
-    content = _export(run)
-    entry = _entry(run, content, 1 if latest is None else latest.number + 1)
+    evaluation = Evaluation.model_validate(run.read_json("evaluation.json"))
+    assert evaluation.prior is not None  # evaluate always leaves one
+    content = _export(run, evaluation.prior)
+    entry = _entry(run, evaluation, content, 1 if latest is None else latest.number + 1)
     store.write(entry.model, content)
     store.write(entry.model.replace("model.keras", "model_card.md"), model_card(run, entry).encode())
     if not champion.append(store, entry):
@@ -57,16 +59,14 @@ def _promote(run: Run, store: Store) -> Champion:
     return entry
 
 
-def _export(run: Run) -> bytes:
+def _export(run: Run, prior: Prior) -> bytes:
     """The served model's file, proven equal to the evaluated one on real images."""
-    plan = read_plan(run)
     pixels, _ = labelled_split(run, "test")
     classifier = network.from_bytes(run.store.read("recalibrated/model.keras"))
     expected = in_batches(inference_logits(classifier), pixels[:_CHECKED], 64)
-    shift = prior_shift(plan)
-    content = network.to_bytes(serving_model(classifier, run.config.model.input_size, shift))
+    content = network.to_bytes(serving_model(classifier, run.config.model.input_size, prior))
     images = islice(raw_images(run, "test"), _CHECKED)
-    _check(network.from_bytes(content), images, expected + (shift[1] - shift[0]))
+    _check(network.from_bytes(content), images, prior.corrected(expected))
     return content
 
 
@@ -78,8 +78,7 @@ def _check(model: keras.Model, images: Any, expected: np.ndarray) -> None:
         raise NightshiftError(f"promote: the exported model differs by {worst:.1e}, expected at most {_TOLERANCE:.0e}")
 
 
-def _entry(run: Run, content: bytes, number: int) -> Champion:
-    evaluation = Evaluation.model_validate(run.read_json("evaluation.json"))
+def _entry(run: Run, evaluation: Evaluation, content: bytes, number: int) -> Champion:
     digest = hashlib.sha256(content).hexdigest()
     assert evaluation.threshold is not None  # an accepted model has finite metrics
     return Champion(

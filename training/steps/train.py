@@ -5,8 +5,9 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from training import fit
 from training.determinism import make_deterministic
+from training.features import fit_on_features
+from training.fit import Fitted, fit, history_csv
 from training.network import build_model
 from training.run_folder import Run
 from training.steps.inputs import labelled_split, read_plan, training_pixels
@@ -22,13 +23,14 @@ def work(run: Run) -> None:
     make_deterministic(run.config.seed)
     model = build_model(run.config.model)
     with TemporaryDirectory() as folder:
-        fitted = fit.fit(model, plan, pixels, validation, run.config.train, Path(folder))
+        train = fit_on_features if run.config.model.policy == "features" else fit
+        fitted = train(model, plan, pixels, validation, run.config.train, Path(folder))
         _keep(run, fitted, Path(folder))
 
 
-def _keep(run: Run, fitted: fit.Fitted, folder: Path) -> None:
+def _keep(run: Run, fitted: Fitted, folder: Path) -> None:
     run.store.write("checkpoint/model.keras", fitted.model_file.read_bytes())
     run.write_json("checkpoint/steps.json", {"kept_epoch": fitted.kept_epoch, "losses": fitted.step_losses})
-    run.store.write("history.csv", fit.history_csv(fitted.history))
+    run.store.write("history.csv", history_csv(fitted.history))
     for path in sorted((folder / "tensorboard").rglob("events.*")):
         run.store.write(path.relative_to(folder).as_posix(), path.read_bytes())

@@ -1,0 +1,73 @@
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from tests.training.models import images
+from training.config import ModelConfig, TrainConfig
+from training.determinism import make_deterministic
+from training.features import divided, features, fit_on_features
+from training.fit import fit
+from training.network import apply_policy
+from training.sampling import make_plan
+
+SETTINGS = TrainConfig(batch_size=16, monitor_samples=32, learning_rate=0.05, epochs=4)
+
+
+def classifier() -> keras.Model:
+    """As `build_model` makes them, and small."""
+    make_deterministic(0)
+    base = keras.Sequential(
+        [keras.Input((12, 12, 3)), layers.Conv2D(6, 3), layers.BatchNormalization(momentum=0.5), layers.ReLU()]
+    )
+    pixels = keras.Input((12, 12, 3))
+    x = layers.Dropout(0.2)(layers.GlobalAveragePooling2D(name="pool")(base(pixels)))
+    x = layers.Dense(4, activation="relu")(x)
+    model = keras.Model(pixels, layers.Dense(1, activation="sigmoid", name="probability")(x))
+    apply_policy(model, ModelConfig(policy="features"))
+    return model
+
+
+@pytest.fixture
+def data():
+    x, labels = images(96)
+    pixels = np.clip(x * 20 + 60, 0, 255).astype(np.uint8)
+    names = {f"{place:03d}": "ab"[label] for place, label in enumerate(labels)}
+    plan = make_plan(names, ("a", "b"), strategy="oversample", batch_size=16, seed=0)
+    return plan, pixels, (pixels[:40], labels[:40])
+
+
+def test_the_file_holds_the_whole_model_of_the_kept_epoch(data, tmp_path):
+    plan, pixels, validation = data
+    model, before = classifier(), classifier()
+    fitted = fit_on_features(model, plan, pixels, validation, SETTINGS, tmp_path)
+    loaded = keras.saving.load_model(fitted.model_file, compile=False, safe_mode=True)
+    base, head = divided(model)
+    expected = head(features(base, pixels, 16), training=False)
+    np.testing.assert_allclose(loaded(pixels, training=False), expected, atol=1e-5)
+    kept = fitted.history[fitted.kept_epoch - 1]
+    loaded.compile(loss="binary_crossentropy")
+    loss = loaded.evaluate(validation[0], validation[1][:, None].astype(np.float32), verbose=0)
+    assert kept["val_loss"] == pytest.approx(loss, rel=1e-5)
+    for old, new in zip(before.layers[1].get_weights(), loaded.layers[1].get_weights(), strict=True):
+        assert old.tobytes() == new.tobytes()
+    assert not np.array_equal(before.layers[-1].kernel, loaded.layers[-1].kernel)
+
+
+def test_it_is_training_with_a_frozen_base_but_faster(data, tmp_path):
+    plan, pixels, validation = data
+    one = fit_on_features(classifier(), plan, pixels, validation, SETTINGS, tmp_path / "one")
+    other = fit(classifier(), plan, pixels, validation, SETTINGS, tmp_path / "other")
+    assert [list(row) for row in one.history] == [list(row) for row in other.history]
+    assert one.kept_epoch == other.kept_epoch
+    np.testing.assert_allclose(one.step_losses, other.step_losses, rtol=1e-3)
+
+
+def test_features_are_the_pooled_ones_in_inference_mode(data):
+    model = classifier()
+    base, head = divided(model)
+    found = features(base, data[1], 10)
+    maps = model.layers[1](data[1].astype(np.float32), training=False).numpy()
+    np.testing.assert_allclose(found, maps.mean(axis=(1, 2)), rtol=1e-5)
+    assert found.shape == (96, 6) and found.dtype == np.float32
+    assert head.layers[1:] == model.layers[3:]

@@ -1,0 +1,161 @@
+"""BatchNormalization while a graph is traced: which layers normalise by their batch, and what moments each sees."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import ops
+from keras.layers import BatchNormalization as BatchNorm
+
+from training.batchnorm.layers import batch_norm_layers
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a layer: how many values of each channel it saw (a scalar), their mean and variance; float64."""
+
+    layer: BatchNorm
+    count: Any
+    mean: Any
+    variance: Any
+
+
+def using_batch_statistics(model: keras.Model, batch: Any) -> list[BatchNorm]:
+    """The layers that normalise by their batch while `fit` runs.
+
+    A frozen one does not, nor one that the model itself calls with ``training=False``. What a model does is seen by
+    tracing it on `batch`; nothing is run.
+    """
+    learning: dict[int, BatchNorm] = {}
+
+    def watching(layer: BatchNorm) -> Any:
+        original = layer.call
+
+        def call(inputs: Any, training: Any = None, mask: Any = None) -> Any:
+            if layer.trainable and training is not None and training is not False:
+                learning[id(layer)] = layer
+            return original(inputs, training=training, mask=mask)
+
+        return call
+
+    candidates = [layer for layer in batch_norm_layers(model) if layer.trainable]
+    if candidates:
+        with _calling(candidates, watching):
+            tf.function(lambda rows: model(rows, training=True)).get_concrete_function(batch)
+    return [layer for layer in candidates if id(layer) in learning]
+
+
+Correction = Callable[[BatchNorm, Any, Any], tuple[Any, Any]]
+
+
+def as_they_are(layer: BatchNorm, mean: Any, variance: Any) -> tuple[Any, Any]:
+    """A batch's own moments."""
+    return mean, variance
+
+
+@contextmanager
+def batch_statistics(
+    layers: Sequence[BatchNorm],
+    *,
+    watched: Sequence[BatchNorm] = (),
+    calls: list[Call] | None = None,
+    corrected: Correction = as_they_are,
+) -> Iterator[None]:
+    """While a graph is traced inside, `layers` normalise by their batch's moments and update nothing.
+
+    Every other one stays in inference mode. Each call of a `watched` layer is appended to `calls`. What `layers`
+    normalise by is ``corrected(layer, mean, variance)``.
+    """
+    normalising, watching = {id(layer) for layer in layers}, {id(layer) for layer in watched}
+    graph = tf.compat.v1.get_default_graph() if not tf.executing_eagerly() else None
+
+    def replaced(layer: BatchNorm) -> Any:
+        original = layer.call
+
+        def call(inputs: Any, training: Any = None, mask: Any = None) -> Any:
+            _refuse_inner_graph(layer, graph)
+            x = ops.cast(inputs, "float32")
+            count, mean, variance = _moments(x, layer, mask)
+            if calls is not None and id(layer) in watching:
+                calls.append(Call(layer, count, mean, variance))
+            if id(layer) not in normalising:
+                return original(inputs, training=False, mask=mask)
+            mean, variance = corrected(layer, mean, variance)
+            return _normalised(layer, x, ops.cast(mean, "float32"), ops.cast(variance, "float32"))
+
+        return call
+
+    with _calling(list({id(layer): layer for layer in [*layers, *watched]}.values()), replaced):
+        yield
+
+
+@contextmanager
+def _calling(layers: Sequence[BatchNorm], replaced: Any) -> Iterator[None]:
+    """Inside, each layer's `call` is ``replaced(layer)``: an instance attribute shadows the class's method."""
+    try:
+        for layer in layers:
+            layer.call = replaced(layer)
+        yield
+    finally:
+        for layer in layers:
+            vars(layer).pop("call", None)
+
+
+def _normalised(layer: BatchNorm, x: Any, mean: Any, variance: Any) -> Any:
+    """What the layer makes of `x` in training, without its updates."""
+    gamma, beta = layer.gamma, layer.beta
+    if layer.renorm:
+        r, d, mean, variance = layer._renorm_correction_and_moments(mean, variance)
+        gamma, beta = layer._compose_transforms(r, d, gamma, beta, x.dtype)
+    scaled = ops.batch_normalization(x, mean, variance, layer.axis, beta, gamma, epsilon=layer.epsilon)
+    return ops.cast(scaled, layer.compute_dtype)
+
+
+def _moments(x: Any, layer: BatchNorm, mask: Any) -> tuple[Any, Any, Any]:
+    """Count, mean and variance of each channel over a batch, float64.
+
+    Float32 sums along one axis, added in float64: near 1e-7 where Keras's own float32 moments are near 1e-5, at
+    the same price. The variance is taken around the rounded mean, and corrected for the rounding.
+    """
+    weights = None if mask is None else ops.expand_dims(ops.cast(mask, "float32"), -1)
+    count = _count(x, layer, weights)
+    mean = tf.math.divide_no_nan(_total(x, layer, weights), count)
+    centre = tf.cast(mean, tf.float32)
+    squares = _total(tf.math.squared_difference(x, _along_channels(centre, x, layer)), layer, weights)
+    offset = mean - tf.cast(centre, tf.float64)
+    return count, mean, tf.math.divide_no_nan(squares, count) - offset**2
+
+
+def _total(x: Any, layer: BatchNorm, weights: Any) -> Any:
+    """The sum of each channel over all other axes, shape (channels,)."""
+    if weights is not None:
+        x = tf.where(weights > 0, x, 0.0)  # not a product: 0 · NaN stays NaN
+    channels = layer.axis % len(x.shape)
+    others = [axis for axis in range(len(x.shape)) if axis != channels]
+    if len(others) > 1:
+        x = tf.reduce_sum(x, axis=others[-1], keepdims=True)
+    return tf.reduce_sum(tf.cast(x, tf.float64), axis=others)
+
+
+def _along_channels(values: Any, x: Any, layer: BatchNorm) -> Any:
+    shape = [1] * len(x.shape)
+    shape[layer.axis] = -1
+    return tf.reshape(values, shape)
+
+
+def _count(x: Any, layer: BatchNorm, weights: Any) -> Any:
+    """How many values of each channel there are."""
+    if weights is not None:
+        return tf.reduce_sum(tf.cast(weights, tf.float64))
+    return tf.cast(tf.size(x, out_type=tf.int64) // tf.shape(x, out_type=tf.int64)[layer.axis], tf.float64)
+
+
+def _refuse_inner_graph(layer: BatchNorm, graph: Any) -> None:
+    if graph is not None and tf.compat.v1.get_default_graph() is not graph:
+        raise ValueError(
+            f"layer {layer.name}: received a call inside a loop or a function of its own, "
+            "expected one in the model's own forward pass"
+        )

@@ -1,0 +1,53 @@
+"""Train a head on features that are computed once, which is all that a frozen base ever gives it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from training.config import TrainConfig
+from training.fit import Fitted, fit
+from training.logits import in_batches
+from training.sampling import SamplingPlan
+
+
+def fit_on_features(
+    model: keras.Model,
+    plan: SamplingPlan,
+    pixels: np.ndarray,
+    validation: tuple[np.ndarray, np.ndarray],
+    config: TrainConfig,
+    folder: Path,
+) -> Fitted:
+    """`fit` of the head alone; arguments, errors and what it leaves are the same, the kept file holds the whole model.
+
+    Args:
+        model: a classifier of `build_model`.
+    """
+    base, head = divided(model)
+    images, labels = validation
+    held_out = features(base, images, config.batch_size), labels
+    fitted = fit(head, plan, features(base, pixels, config.batch_size), held_out, config, folder)
+    # The head's layers are the model's own, so its weights are too.
+    head.set_weights(keras.saving.load_model(fitted.model_file, compile=False).get_weights())
+    joined = folder / "joined.keras"
+    model.save(joined)
+    return replace(fitted, model_file=joined)
+
+
+def divided(model: keras.Model) -> tuple[keras.Model, keras.Model]:
+    """The model up to its pooled features (n, channels), and from these to the probability, over the same layers."""
+    pool = model.get_layer("pool")
+    base = keras.Model(model.input, pool.output)
+    x = start = keras.Input(pool.output.shape[1:], name="features")
+    for layer in model.layers[model.layers.index(pool) + 1 :]:
+        x = layer(x)
+    return base, keras.Model(start, x, name="head")
+
+
+def features(base: keras.Model, pixels: np.ndarray, batch_size: int) -> np.ndarray:
+    """What the base makes of images (n, size, size, 3) in inference mode: float32 (n, channels)."""
+    forward = tf.function(lambda batch: base(batch, training=False), reduce_retracing=True)
+    return in_batches(forward, pixels, batch_size).astype(np.float32)
