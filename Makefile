@@ -1,6 +1,6 @@
 # `make run` trains one night through a real Airflow; see README.md. Everything is kept inside this checkout.
 .DEFAULT_GOAL := help
-.PHONY: help run ui test lint clean
+.PHONY: help run study ui test soak lint clean
 
 # The first of these that starts and is a Python Nightshift runs on; a pyenv shim may exist and not start.
 PYTHON := $(shell for python in python3 python3.11 python3.12 python3.13 /usr/bin/python3; do \
@@ -14,11 +14,18 @@ help: ## What can be made
 run: ## One night: make run ARGS="--set train.epochs=2"
 	@exec $(INSTALL) -- -m runner run $(ARGS)
 
+study: ## The seed's methods side by side: make study ARGS="--seeds 0 --only frozen trainable"
+	@test -f data/solar_cells/labels.csv || $(INSTALL) -- -m training sample --to data/solar_cells
+	@exec $(INSTALL) -- -m training study --config dags/models/solar_cells.yaml --out studies/solar_cells $(ARGS)
+
 ui: ## Airflow with its pages, until Ctrl-C
 	@exec $(INSTALL) -- -m runner ui $(ARGS)
 
 test: lint ## All checks and tests
 	@exec $(INSTALL) --dev -- -m pytest $(ARGS)
+
+soak: ## The long tests that `make test` leaves out
+	@exec $(INSTALL) --dev -- -m pytest -m soak $(ARGS)
 
 lint: ## ruff and mypy
 	@$(INSTALL) --dev -- -m ruff check .

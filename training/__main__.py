@@ -1,4 +1,4 @@
-"""The command line: a whole night, one step, the sample images, or the champion's history."""
+"""The command line: a whole night, one step, the sample images, a study of methods, or the champion's history."""
 
 import argparse
 import logging
@@ -42,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     sample = commands.add_parser("sample", help="put the sample images in place")
     sample.add_argument("--to", type=Path, required=True, help="folder to make")
     sample.set_defaults(command=_sample)
+    _add_study(commands.add_parser("study", help="the seed's methods side by side, over several seeds"))
     history = commands.add_parser("champion", help="list the champion's history, or roll back")
     history.add_argument("--store", required=True, help="folder or s3:// prefix (store.champion)")
     history.add_argument("--rollback", action="store_true", help="bring back the entry before the one in service")
@@ -50,10 +51,22 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_run(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    parser.add_argument("--config", required=True, help="the model's YAML file")
+    _add_config(parser)
     parser.add_argument("--run", required=True, help="the run's folder or s3:// prefix")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. train.epochs=2")
     return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", required=True, help="the model's YAML file")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. train.epochs=2")
+
+
+def _add_study(parser: argparse.ArgumentParser) -> None:
+    _add_config(parser)
+    parser.add_argument("--out", required=True, help="the study's folder or s3:// prefix; called again, it goes on")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="SEED", help="default: 0 1 2")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="only these variants, e.g. trainable")
+    parser.set_defaults(command=_study)
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -73,6 +86,18 @@ def _sample(options: argparse.Namespace) -> None:
     from training.sample import write_sample
 
     write_sample(options.to)
+
+
+def _study(options: argparse.Namespace) -> None:
+    from training.store import open_store
+    from training.study import FILES, run_study
+    from training.study_table import as_text
+
+    # Many runs in one process trace many graphs; TensorFlow takes that for a mistake and warns each time.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    overrides = parse_settings(options.set)
+    study = run_study(options.config, options.out, seeds=options.seeds, only=options.only, overrides=overrides)
+    print(as_text(study), "", *(open_store(options.out).uri(name) for name in FILES), sep="\n")
 
 
 def _champion(options: argparse.Namespace) -> None:
