@@ -1,4 +1,4 @@
-"""The report's pictures, as SVG that goes into one self-contained page; the only module that imports matplotlib."""
+"""The report's pictures, as SVG that goes into one self-contained page."""
 
 import io
 import re

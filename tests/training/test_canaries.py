@@ -106,3 +106,12 @@ def test_dropout_draws_from_a_seed_state_that_can_be_set():
     first = layer(x, training=True).numpy()
     layer.seed_generator.state.assign(before)
     np.testing.assert_array_equal(layer(x, training=True).numpy(), first)
+
+
+def test_a_model_that_says_it_trains_passes_nothing_on():
+    """`apply_policy` and `fold_batch_norm` therefore set every layer, not only the model."""
+    model = small_network()
+    assert model.trainable
+    model.layers[1].trainable = False
+    model.trainable = True
+    assert not model.layers[1].trainable

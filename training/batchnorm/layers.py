@@ -30,8 +30,14 @@ def freeze_batch_norm(model: keras.Model) -> None:
 
 
 def statistics_variables(layers: Iterable[BatchNorm]) -> list[Any]:
-    """The layers' moving means and variances, layer by layer."""
-    return [variable for layer in layers for variable in (layer.moving_mean, layer.moving_variance)]
+    """What the layers normalise by in inference mode, layer by layer: moving mean and variance.
+
+    Batch renormalization keeps a moving deviation beside the variance, from which training goes on.
+    """
+    names = ("moving_mean", "moving_variance")
+    return [
+        getattr(layer, name) for layer in layers for name in (*names, *(("moving_stddev",) if layer.renorm else ()))
+    ]
 
 
 @contextmanager

@@ -106,7 +106,7 @@ class Recalibrator:
         samples, pooled = self.measure(batches)
         if not self.written:
             return self._report(samples, pooled, NOTHING_TO_WRITE)
-        variables = all_statistics(self.written)
+        variables = statistics_variables(self.written)
         original = [variable.numpy() for variable in variables]
         report = self._report(samples, pooled, WRITTEN, applied=True)
         with unchanged_on_error(variables):
@@ -213,12 +213,6 @@ def _settled(residuals: Sequence[float], layers: int) -> bool:
     """
     stalled = len(residuals) > PATIENCE and min(residuals[-PATIENCE:]) > min(residuals[:-PATIENCE]) / 2
     return residuals[-1] <= CONVERGED or (stalled and residuals[-1] <= NOISE) or len(residuals) > layers + 1
-
-
-def all_statistics(layers: Iterable[BatchNorm]) -> list[Any]:
-    """The layers' moving statistics, with the moving deviation that batch renormalization keeps beside the variance."""
-    layers = list(layers)
-    return statistics_variables(layers) + [layer.moving_stddev for layer in layers if layer.renorm]
 
 
 def _refuse_unbuilt(model: keras.Model) -> None:
