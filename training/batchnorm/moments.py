@@ -1,7 +1,6 @@
 """From a batch to the moments that each BatchNormalization layer sees, and from some images to those of all of them."""
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -14,7 +13,7 @@ from training.batchnorm.tracing import Call, Correction, as_they_are, batch_stat
 
 
 class Moments:
-    """A function, traced once, from a batch to count, mean and variance of every call of a layer."""
+    """Pools what each layer sees, by a function that is traced once."""
 
     def __init__(
         self,
@@ -25,25 +24,37 @@ class Moments:
     ) -> None:
         """`learning` says which layers normalise by the batch, `corrected`; the others stay in inference mode."""
         self.model, self.watched, self.learning, self.corrected = model, watched, learning, corrected
-        self._calls: list[Call] = []
+        # The layers as they are called, known once traced; a shared one is called more than once.
+        self.calls: list[BatchNorm] = []
         self._traced = tf.function(self._trace, reduce_retracing=True)
 
-    def __call__(self, batch: Any) -> Iterator[tuple[BatchNorm, float, np.ndarray, np.ndarray]]:
-        """Layer, count, mean and variance, call by call; a shared layer has several."""
-        flat = self._traced(batch).numpy()  # one transfer for all of them
-        for call in self._calls:
-            channels = call.layer.moving_mean.shape[0]
-            (count,), mean, variance = np.split(flat[: 1 + 2 * channels], [1, 1 + channels])
-            flat = flat[1 + 2 * channels :]
-            yield call.layer, float(count), mean, variance
+    def pool(self, batches: Iterable[Any]) -> tuple[int, dict[int, Statistics]]:
+        """How many inputs there were, and the statistics of each watched layer by ``id(layer)``."""
+        samples, pooled = 0, Statistics(0)
+        for batch in batches:
+            samples += len(keras.tree.flatten(batch)[0])
+            count, mean, variance = self._traced(batch).numpy()  # one transfer and one sum for all layers
+            if not len(pooled.mean):
+                pooled = Statistics(len(mean))
+            pooled.add(count, mean, variance)
+        return samples, self._by_layer(pooled)
+
+    def _by_layer(self, pooled: Statistics) -> dict[int, Statistics]:
+        found = {id(layer): Statistics(_channels(layer)) for layer in self.watched}
+        if len(pooled.mean):
+            calls = zip(self.calls, pooled.split([_channels(layer) for layer in self.calls]), strict=True)
+            for layer, part in calls:
+                found[id(layer)].add(part.count, part.mean, part.variance)
+        return found
 
     def _trace(self, batch: Any) -> tf.Tensor:
+        """Count, mean and variance of every channel of every call, one call after the other; shape (3, channels)."""
         calls: list[Call] = []
         with batch_statistics(self.learning(batch), watched=self.watched, calls=calls, corrected=self.corrected):
             self.model(batch, training=False)
-        self._calls = calls
-        parts = [part for call in calls for part in (call.count[None], call.mean, call.variance)]
-        return tf.concat([*parts, tf.zeros(0, tf.float64)], axis=0)
+        self.calls = [call.layer for call in calls]
+        parts = [tf.stack([tf.fill(tf.shape(call.mean), call.count), call.mean, call.variance]) for call in calls]
+        return tf.concat([*parts, tf.zeros((3, 0), tf.float64)], axis=1)
 
 
 class Predictor:
@@ -56,33 +67,43 @@ class Predictor:
 
     def __init__(self, model: keras.Model, learning: Sequence[BatchNorm], written: Sequence[BatchNorm], batch: Any):
         self.batch = batch
-        first = list(Moments(model, learning, lambda _: learning)(batch))
-        calls = Counter(id(layer) for layer, *_ in first)
+        first = Moments(model, learning, lambda _: learning)
+        _, self._seen = first.pool([batch])
         # A shared layer's later inputs are not known at its first call, and a renormalising one needs no prediction.
-        self.layers = [layer for layer in written if calls[id(layer)] == 1 and not layer.renorm]
-        self._seen = {id(layer): Pair(mean, variance) for layer, _, mean, variance in first}
-        self._carried = [tf.Variable(tf.zeros((2, layer.moving_mean.shape[0]), tf.float64)) for layer in self.layers]
+        self.layers = [layer for layer in written if first.calls.count(layer) == 1 and not layer.renorm]
+        self._carried = [tf.Variable(tf.zeros((2, _channels(layer)), tf.float64)) for layer in self.layers]
         self._moments = Moments(model, self.layers, lambda _: self.layers, self._corrected)
 
     def predict(self, pooled: Mapping[int, Statistics]) -> dict[int, Pair]:
         """Mean and variance by ``id(layer)``, given those `pooled` in the pass before."""
-        for layer, carried in zip(self.layers, self._carried, strict=True):
-            carried.assign(_difference(pooled[id(layer)], self._seen[id(layer)], layer.epsilon))
-        seen = {id(layer): Pair(mean, variance) for layer, _, mean, variance in self._moments(self.batch)}
+        carried = [_difference(pooled[id(layer)], self._seen[id(layer)], layer.epsilon) for layer in self.layers]
+        for variable, values in zip(self._carried, carried, strict=True):
+            variable.assign(values)
+        _, seen = self._moments.pool([self.batch])
         self._seen |= seen
-        corrected = {
-            id(layer): Pair(*(value.numpy() for value in self._corrected(layer, *seen[id(layer)])))
-            for layer in self.layers
+        predicted = {
+            id(layer): Pair(*_corrected(shift, ratio, seen[id(layer)].mean, seen[id(layer)].variance, layer.epsilon))
+            for layer, (shift, ratio) in zip(self.layers, carried, strict=True)
         }
-        return {key: Pair(found.mean, found.variance) for key, found in pooled.items()} | corrected
+        return {key: Pair(found.mean, found.variance) for key, found in pooled.items()} | predicted
 
     def _corrected(self, layer: BatchNorm, mean: Any, variance: Any) -> tuple[Any, Any]:
         shift, ratio = tf.unstack(self._carried[self.layers.index(layer)])
-        spread = variance + layer.epsilon
-        return mean + shift * tf.sqrt(spread), tf.maximum(ratio * spread - layer.epsilon, 0)
+        return _corrected(shift, ratio, mean, variance, layer.epsilon)
 
 
-def _difference(pooled: Statistics, seen: Pair, epsilon: float) -> np.ndarray:
+def _corrected(shift: Any, ratio: Any, mean: Any, variance: Any, epsilon: float) -> tuple[Any, Any]:
+    """Moments of all images from those of the batch, as tensors or arrays; the inverse of `_difference`."""
+    spread = variance + epsilon
+    corrected = ratio * spread - epsilon
+    return mean + shift * spread**0.5, (abs(corrected) + corrected) / 2  # not below zero
+
+
+def _difference(pooled: Statistics, seen: Statistics, epsilon: float) -> np.ndarray:
     """How all images differ from the batch: of the mean in the batch's sigmas, of the variance as a ratio."""
     spread = seen.variance + epsilon
     return np.stack([(pooled.mean - seen.mean) / np.sqrt(spread), (pooled.variance + epsilon) / spread])
+
+
+def _channels(layer: BatchNorm) -> int:
+    return int(layer.moving_mean.shape[0])

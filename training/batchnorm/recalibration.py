@@ -5,7 +5,7 @@ the weights by about 1/(1−momentum) steps. `recalibrate` measures what the ave
 "precise BatchNorm" does (Wu & Johnson 2021, "Rethinking 'Batch' in BatchNorm", section 3).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -135,21 +135,23 @@ class Recalibrator:
 
         Layers that learn see inputs normalised by their own batch, or, if not `in_training`, as the served model's.
         """
-        pooled = {id(layer): Statistics(layer.moving_mean.shape[0]) for layer in self.measured}
-        samples, moments = 0, self._in_training if in_training else self._as_served
-        for batch in batches:
-            self.learning(batch)
-            samples += len(keras.tree.flatten(batch)[0])
-            for layer, count, mean, variance in moments(batch):
-                pooled[id(layer)].add(count, mean, variance)
+        moments = self._in_training if in_training else self._as_served
+        samples, pooled = moments.pool(self._learned_from(batches))
         _refuse_unusable(samples, self.measured, pooled)
         return samples, pooled
+
+    def _learned_from(self, batches: Iterable[Any]) -> Iterator[Any]:
+        for batch in batches:
+            self.learning(batch)  # asked while tracing, it would be traced into that graph
+            yield batch
 
     def _iterate(
         self, batches: Iterable[Any], report: BatchNormReport, pooled: dict[int, Statistics]
     ) -> BatchNormReport:
         """Measure in inference mode until the statistics that were used are those that are found."""
-        predictor = Predictor(self.model, self._learning or [], self.written, _first(batches, REFERENCE))
+        predictor = Predictor(
+            self.model, self._learning or [], self.written, _first(batches, min(REFERENCE, report.samples // 8))
+        )
         residuals = [np.inf]
         while not _settled(residuals, len(self.written)):
             self._write(predictor.predict(pooled))
@@ -196,7 +198,7 @@ class Recalibrator:
 
 
 def _first(batches: Iterable[Any], samples: int) -> Any:
-    """The leading batches as one of at least `samples` inputs, if there are as many."""
+    """The leading batches, at least one, as one of `samples` inputs or more if there are as many."""
     leading: list[Any] = []
     for batch in batches:
         leading.append(batch)
@@ -235,7 +237,7 @@ def _refuse_unusable(samples: int, layers: Sequence[BatchNorm], pooled: dict[int
         raise ValueError("batches: received none, expected at least one batch of model inputs")
     for layer in layers:
         found = pooled[id(layer)]
-        if not found.count:
+        if not found.count.any():
             raise ValueError(
                 f"layer {layer.name}: received no input, expected it to be part of the model's forward pass"
             )

@@ -1,5 +1,6 @@
 """Pooled statistics and how far a layer's own are from them; NumPy alone."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,22 +16,31 @@ class Pair(NamedTuple):
 
 
 class Statistics:
-    """Population mean and variance of one layer's input, pooled in float64 over batches of any size."""
+    """Population mean and variance of each channel, pooled in float64 over batches of any size."""
 
     def __init__(self, channels: int) -> None:
-        self.count = 0.0
-        self.mean = np.zeros(channels)
-        self.squares = np.zeros(channels)
+        self.count, self.mean, self.squares = np.zeros(channels), np.zeros(channels), np.zeros(channels)
 
-    def add(self, count: float, mean: np.ndarray, variance: np.ndarray) -> None:
-        """Pool in a batch: the mean of variances plus the variance of means (Chan, Golub & LeVeque 1979)."""
-        if count == 0:  # everything was masked
-            return
+    def add(self, count: float | np.ndarray, mean: np.ndarray, variance: np.ndarray) -> None:
+        """Pool in a batch: the mean of variances plus the variance of means (Chan, Golub & LeVeque 1979).
+
+        `count` is how many values there were, of all channels or of each; 0 where everything was masked.
+        """
         total = self.count + count
-        delta = mean.astype(np.float64) - self.mean
-        self.squares += variance.astype(np.float64) * count + delta**2 * self.count * count / total
-        self.mean += delta * count / total
+        share = np.divide(count, total, out=np.zeros_like(total), where=total > 0)
+        delta = mean - self.mean
+        self.squares += variance * count + delta**2 * self.count * share
+        self.mean += delta * share
         self.count = total
+
+    def split(self, sizes: Sequence[int]) -> list["Statistics"]:
+        """The same, in groups of so many channels."""
+        parts = [Statistics(size) for size in sizes]
+        ends = np.cumsum(sizes)[:-1]
+        values = zip(*(np.split(array, ends) for array in (self.count, self.mean, self.squares)), strict=True)
+        for part, (count, mean, squares) in zip(parts, values, strict=True):
+            part.count, part.mean, part.squares = count, mean, squares
+        return parts
 
     @property
     def variance(self) -> np.ndarray:
