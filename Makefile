@@ -14,7 +14,7 @@ help: ## What can be made
 run: ## One night: make run ARGS="--set train.epochs=2"
 	@exec $(INSTALL) -- -m runner run $(ARGS)
 
-study: ## The seed's methods side by side: make study ARGS="--seeds 0 --only frozen trainable"
+study: ## Ways to train, side by side: make study ARGS="--seeds 0 --only frozen trainable"
 	@test -f data/solar_cells/labels.csv || $(INSTALL) -- -m training sample --to data/solar_cells
 	@exec $(INSTALL) -- -m training study --config dags/models/solar_cells.yaml --out studies/solar_cells $(ARGS)
 

@@ -20,7 +20,7 @@ from training.steps import STEPS
 pytestmark = pytest.mark.airflow
 # The smallest night trains too little to be judged by; its gate lets it pass.
 OPEN = ("gate.max_loss_gap=50", "gate.max_batch_norm_gap=50")
-# The seed's failure, held against the gate as shipped: statistics that lag, and nothing that mends them.
+# The failure this project is about, held against the gate as shipped: statistics that lag, and nothing that mends them.
 SEED = ("recalibrate.enabled=false", "model.batch_norm_momentum=0.999", "train.keep_epoch=last", "train.epochs=2")
 
 

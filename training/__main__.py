@@ -42,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     sample = commands.add_parser("sample", help="put the sample images in place")
     sample.add_argument("--to", type=Path, required=True, help="folder to make")
     sample.set_defaults(command=_sample)
-    _add_study(commands.add_parser("study", help="the seed's methods side by side, over several seeds"))
+    _add_study(commands.add_parser("study", help="ways to train, side by side, over several seeds"))
     history = commands.add_parser("champion", help="list the champion's history, or roll back")
     history.add_argument("--store", required=True, help="folder or s3:// prefix (store.champion)")
     history.add_argument("--rollback", action="store_true", help="bring back the entry before the one in service")

@@ -1,4 +1,4 @@
-"""The seed's methods side by side: the same data and split, every variant over several seeds, each an ordinary run."""
+"""Ways to train, side by side: the same data and split, every variant over several seeds, each an ordinary run."""
 
 import gc
 import logging

@@ -24,7 +24,7 @@ _NOTES = """\
 
 
 class Variant(Document):
-    """One way to train: which of the seed's methods it is, and the settings that make it."""
+    """One way to train: which of the methods proposed for the gap it is, and its settings."""
 
     method: str
     about: str
@@ -108,7 +108,7 @@ def as_csv(study: Study) -> bytes:
 def as_markdown(study: Study) -> bytes:
     """Both tables, the picture, and what the figures are."""
     parts = [
-        f"# {study.name}: the seed's methods side by side",
+        f"# {study.name}: ways to train, side by side",
         f"Seeds: {', '.join(map(str, study.seeds))}; the same data and split.{_settings(study)}",
         "![Losses on the same training images and test ROC AUC, by variant](study.svg)",
         _variants(study),

@@ -1,4 +1,4 @@
-"""The seed's methods side by side: small real studies, and the figures they show."""
+"""Ways to train, side by side: small real studies, and the figures they show."""
 
 import csv
 import gc
