@@ -194,7 +194,7 @@ def _markdown_table(study: Study, columns: Sequence[Column]) -> str:
 
 
 def _variants(study: Study) -> str:
-    lines = ["| variant | method of the seed | what it does | settings |", "| --- | --- | --- | --- |"]
+    lines = ["| variant | proposed method | what it does | settings |", "| --- | --- | --- | --- |"]
     for name, variant in study.variants.items():
         settings = ", ".join(f"`{key}={value}`" for key, value in variant.settings.items())
         lines.append(f"| `{name}` | {variant.method} | {variant.about} | {settings} |")
