@@ -1,6 +1,6 @@
 """How good the served model is: ranking, calibration and decisions, with 95 % bootstrap intervals."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -66,7 +66,8 @@ def binary_metrics(logits: np.ndarray, labels: np.ndarray, threshold: float, see
     return {
         "images": len(labels),
         **ranking(logits, labels),
-        "roc_auc_interval": _auc_interval(scores, labels, seed),
+        "loss_interval": _interval(np.mean, cross_entropies(logits, labels), labels, seed),
+        "roc_auc_interval": _interval(lambda drawn: roc_auc_score(np.sort(labels), drawn), scores, labels, seed),
         "average_precision": float(average_precision_score(labels, scores)),
         "brier": float(brier_score_loss(labels, scores)),
         "accuracy": float((tp + tn) / len(labels)),
@@ -76,13 +77,13 @@ def binary_metrics(logits: np.ndarray, labels: np.ndarray, threshold: float, see
     }
 
 
-def _auc_interval(scores: np.ndarray, labels: np.ndarray, seed: int) -> list[float]:
-    """Percentile bootstrap, images resampled within each class."""
+def _interval(
+    statistic: Callable[[np.ndarray], float], values: np.ndarray, labels: np.ndarray, seed: int
+) -> list[float]:
+    """Percentile bootstrap of a statistic of values (n,), which are resampled within each class, classes in order."""
     random = np.random.default_rng(seed)
-    classes = [scores[labels == 0], scores[labels == 1]]
-    truth = np.repeat([0, 1], [len(group) for group in classes])
+    classes = [values[labels == label] for label in np.unique(labels)]
     draws = [
-        roc_auc_score(truth, np.concatenate([random.choice(group, len(group)) for group in classes]))
-        for _ in range(_RESAMPLES)
+        statistic(np.concatenate([random.choice(group, len(group)) for group in classes])) for _ in range(_RESAMPLES)
     ]
     return list(bootstrap.interval(np.array(draws), LEVEL))

@@ -261,6 +261,7 @@ def _test_figures(tree: Mapping[str, Any]) -> dict[str, Any]:
     by_batch = mini_batch.get("test") or {}
     return {
         "test_loss": test.get("loss"),
+        "test_loss_interval": test.get("loss_interval"),
         "test_roc_auc": test.get("roc_auc"),
         "test_roc_auc_interval": test.get("roc_auc_interval"),
         "mini_batch_size": mini_batch.get("batch_size"),

@@ -17,8 +17,8 @@ _NOTES = """\
   left them (what `model.evaluate` shows), and by recalibrated ones.
 - Accepted: the gate's verdict, in brackets what stood behind refusals. Without recalibration, the same gate judges D
   and its intervals in place of what is served; the kept epoch is the same.
-- The ROC AUC's interval is a 95 % bootstrap over test images, its bounds averaged over seeds: it says how far other
-  test images could move the figure; the range says how far another seed moved it.
+- The intervals of ROC AUC and test loss are 95 % bootstraps over test images, their bounds averaged over seeds: they
+  say how far other test images could move the figure; the range says how far another seed moved it.
 - Mini-batch statistics: test images normalised by their own batch{batches} in place of what is served.
 - Seconds are those of the machine the runs were made on."""
 
@@ -37,7 +37,7 @@ class Row(Document):
     Attributes:
         loss_before, loss_after: `evaluate` before and after recalibration, D and E.
         gap_before, gap_after: these minus the loss of `fit`, with 98 % intervals where one was measured.
-        test_roc_auc_interval: 95 %, over test images.
+        test_loss_interval, test_roc_auc_interval: 95 %, over test images.
         mini_batch_…: of the test images, normalised by their own batch's statistics.
     """
 
@@ -60,6 +60,7 @@ class Row(Document):
     gap_after_interval: tuple[float, float] | None = None
     validation_loss: float | None = None
     test_loss: float | None = None
+    test_loss_interval: tuple[float, float] | None = None
     test_roc_auc: float | None = None
     test_roc_auc_interval: tuple[float, float] | None = None
     mini_batch_size: int | None = None
@@ -157,10 +158,14 @@ def _gate(head: str, accepted: str, cause: str, brief_head: str) -> Column:
     return Column(head, with_causes, brief_head, count)
 
 
-def _interval(rows: Sequence[Row]) -> str:
+def _interval(field: str) -> Column:
     """The mean of the seeds' bounds: each is over the same test images, so more seeds do not narrow it."""
-    found = [row.test_roc_auc_interval for row in rows if row.test_roc_auc_interval is not None]
-    return f"{fmean(low for low, _ in found):.3f} to {fmean(high for _, high in found):.3f}" if found else ABSENT
+
+    def bounds(rows: Sequence[Row]) -> str:
+        found = [row[field] for row in rows if row[field] is not None]
+        return f"{fmean(low for low, _ in found):.3f} to {fmean(high for _, high in found):.3f}" if found else ABSENT
+
+    return Column("its 95 % interval", bounds, "", bounds)
 
 
 _GAP = (
@@ -178,8 +183,9 @@ _GAP = (
 _QUALITY = (
     _figure("validation loss", "validation_loss", "valid.\nloss"),
     _figure("test ROC AUC", "test_roc_auc", "test\nROC AUC"),
-    Column("its 95 % interval", _interval, "", _interval),
+    _interval("test_roc_auc_interval"),
     _figure("test loss", "test_loss", "test\nloss"),
+    _interval("test_loss_interval"),
     _figure("test ROC AUC on mini-batch statistics", "mini_batch_test_roc_auc", "mini-batch\nROC AUC"),
     _figure("test loss on mini-batch statistics", "mini_batch_test_loss"),
     _figure("training, s", "train_seconds", "train\ns", 0),

@@ -32,6 +32,15 @@ def test_decisions_are_counted_at_the_threshold(answers):
     assert found["loss"] == pytest.approx(np.log1p(np.exp(np.where(labels, -1, 1) * logits[:, 0])).mean())
 
 
+def test_the_interval_of_the_loss_is_as_wide_as_its_standard_error_says(answers):
+    logits, labels = answers
+    losses = np.log1p(np.exp(np.where(labels, -1, 1) * logits[:, 0]))
+    variances = [losses[labels == label].var() * (labels == label).sum() for label in (0, 1)]
+    low, high = binary_metrics(logits, labels, 0.5, seed=0)["loss_interval"]
+    assert (low + high) / 2 == pytest.approx(losses.mean(), rel=0.03)
+    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(sum(variances)) / len(labels), rel=0.1)
+
+
 def test_the_threshold_separates_best(answers):
     logits, labels = answers
     scores = 1 / (1 + np.exp(-logits[:, 0]))

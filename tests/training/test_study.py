@@ -96,6 +96,7 @@ def test_figures_are_those_of_the_runs(done):
         assert row["validation_loss"] == losses["validation"]
         assert (row["test_loss"], row["test_roc_auc"]) == (test["loss"], test["roc_auc"])
         assert row["test_roc_auc_interval"] == test["roc_auc_interval"]
+        assert row["test_loss_interval"] == test["loss_interval"]
         assert row["accepted"] == of_run(out, row, "verdict.json")["accepted"]
         seconds = {name: step["seconds"] for name, step in of_run(out, row, "provenance.json")["steps"].items()}
         assert row["train_seconds"] == seconds["train"] and "evaluate" in seconds
