@@ -77,14 +77,14 @@ def batch_statistics(
 
         def call(inputs: Any, training: Any = None, mask: Any = None) -> Any:
             _refuse_inner_graph(layer, graph)
-            x = ops.cast(inputs, "float32")
+            x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
             count, mean, variance = _moments(x, layer, mask)
             if calls is not None and id(layer) in watching:
                 calls.append(Call(layer, count, mean, variance))
             if id(layer) not in normalising:
                 return original(inputs, training=False, mask=mask)
             mean, variance = corrected(layer, mean, variance)
-            return _normalised(layer, x, ops.cast(mean, "float32"), ops.cast(variance, "float32"))
+            return _normalised(layer, x, ops.cast(mean, x.dtype), ops.cast(variance, x.dtype))
 
         return call
 
@@ -120,10 +120,10 @@ def _moments(x: Any, layer: BatchNorm, mask: Any) -> tuple[Any, Any, Any]:
     Float32 sums along one axis, added in float64: near 1e-7 where Keras's own float32 moments are near 1e-5, at
     the same price. The variance is taken around the rounded mean, and corrected for the rounding.
     """
-    weights = None if mask is None else ops.expand_dims(ops.cast(mask, "float32"), -1)
+    weights = None if mask is None else ops.expand_dims(ops.cast(mask, x.dtype), -1)
     count = _count(x, layer, weights)
     mean = tf.math.divide_no_nan(_total(x, layer, weights), count)
-    centre = tf.cast(mean, tf.float32)
+    centre = tf.cast(mean, x.dtype)
     squares = _total(tf.math.squared_difference(x, _along_channels(centre, x, layer)), layer, weights)
     offset = mean - tf.cast(centre, tf.float64)
     return count, mean, tf.math.divide_no_nan(squares, count) - offset**2
@@ -132,7 +132,7 @@ def _moments(x: Any, layer: BatchNorm, mask: Any) -> tuple[Any, Any, Any]:
 def _total(x: Any, layer: BatchNorm, weights: Any) -> Any:
     """The sum of each channel over all other axes, shape (channels,)."""
     if weights is not None:
-        x = tf.where(weights > 0, x, 0.0)  # not a product: 0 · NaN stays NaN
+        x = tf.where(weights > 0, x, tf.zeros((), x.dtype))  # not a product: 0 · NaN stays NaN
     channels = layer.axis % len(x.shape)
     others = [axis for axis in range(len(x.shape)) if axis != channels]
     if len(others) > 1:
