@@ -82,7 +82,7 @@ class _OfImages:
 
     def _tolerance(self) -> str:
         mostly = getattr(self, "mostly", 1)
-        return f" (At least {mostly * 100:g} % of them.)" if mostly < 1 else ""
+        return f" Must hold for at least {mostly * 100:g} % of the images." if mostly < 1 else ""
 
     def _range(self) -> str:
         own: Any = self
@@ -100,7 +100,7 @@ class _OfEachImage(_OfImages):
         found = result.result if result else {}
         if "unexpected_count" not in found:
             return "--"
-        return f"{found['unexpected_count']:,} of {found['element_count']:,} images"
+        return f"{found['unexpected_count']:,} of {found['element_count']:,} images break it"
 
     @classmethod
     @renderer(renderer_type=LegacyDiagnosticRendererType.UNEXPECTED_STATEMENT)
