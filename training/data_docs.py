@@ -1,8 +1,6 @@
-"""Data Docs as pages that stand alone: no script, no request, whatever a name holds is text; images at fault shown."""
+"""Data Docs as pages that stand alone: no script, no request, and whatever a name holds is text."""
 
-import base64
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,6 @@ from great_expectations.render.renderer.site_builder import SiteBuilder
 from great_expectations.render.view import DefaultJinjaPageView
 from markupsafe import Markup, escape
 
-LIMIT = 12
 _TEMPLATES = jinja2.PackageLoader("training", "templates/data_docs")
 # Of the view's filters, those that give HTML.
 _HTML = (
@@ -23,21 +20,6 @@ _HTML = (
     "render_styling",
     "render_styling_from_string_template",
 )
-
-
-@dataclass(frozen=True)
-class Offender:
-    """An image that breaks an expectation.
-
-    Attributes:
-        rule: as in the `meta` of the expectation.
-        thumbnail: PNG; None for an image that cannot be decoded.
-    """
-
-    rule: str
-    path: str
-    reason: str
-    thumbnail: bytes | None
 
 
 def site(docs_dir: Path) -> dict[str, Any]:
@@ -54,27 +36,15 @@ def site(docs_dir: Path) -> dict[str, Any]:
         "site_index_builder": {"class_name": "DefaultSiteIndexBuilder", "view": page},
         "site_section_builders": {
             "expectations": {"view": page},
-            "validations": {"view": page, "renderer": results | {"run_info_at_end": True}},
+            # Without a filter of its own, it would leave out a run whose name holds "profiling".
+            "validations": {
+                "view": page,
+                "renderer": results | {"run_info_at_end": True},
+                "run_name_filter": {"matches_regex": "."},
+            },
             "profiling": "None",
         },
     }
-
-
-def add_offenders(docs_dir: Path, offenders: Sequence[Offender]) -> None:
-    """Show the first `LIMIT` images that break an expectation beneath it, on every page that tells its result."""
-    for page in docs_dir.glob("validations/**/*.html"):
-        text = page.read_text(encoding="utf-8")
-        for rule in dict.fromkeys(offender.rule for offender in offenders):
-            found = [offender for offender in offenders if offender.rule == rule]
-            text = text.replace(_strip(rule, ()), _strip(rule, found[:LIMIT]))
-        page.write_text(text, encoding="utf-8")
-
-
-def _strip(rule: str, offenders: Sequence[Offender]) -> str:
-    """The images of one rule; of none, the place where they go."""
-    environment = jinja2.Environment(loader=_TEMPLATES, autoescape=True, undefined=jinja2.StrictUndefined)
-    tiles = [(offender, base64.b64encode(offender.thumbnail or b"").decode()) for offender in offenders]
-    return environment.get_template("offenders.j2").render(rule=rule, tiles=tiles)
 
 
 class Site(SiteBuilder):
@@ -136,7 +106,7 @@ class Validation(ValidationResultsPageRenderer):
 
 
 class Results(ValidationResultsTableContentBlockRenderer):
-    """The table of results, with a place beneath each expectation for the images that break it."""
+    """The table of results, with a place beneath each expectation for `training.offenders`."""
 
     @classmethod
     def _get_content_block_fn(cls, *args: Any, **kwargs: Any) -> Callable[..., Any]:

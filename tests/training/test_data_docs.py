@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 from great_expectations.data_context.types.base import ProgressBarsConfig
 
-from training.data_docs import LIMIT, Offender, add_offenders, site
+from training.data_docs import site
 from training.image_expectations import expectation_of
+from training.offenders import LIMIT, Offender, add_offenders
 
 EVIL = "<script>alert(1)</script>"
 SUITE = "cells.manifest"
@@ -66,7 +67,7 @@ def write(docs: Path) -> None:
         actions=[gx.checkpoint.UpdateDataDocsAction(name="docs", site_names=["docs"])],
         result_format={"result_format": "SUMMARY", "unexpected_index_column_names": ["path"]},
     )
-    run = gx.RunIdentifier(run_name="<b>night")
+    run = gx.RunIdentifier(run_name="<b>profiling")
     context.checkpoints.add(checkpoint).run(batch_parameters={"dataframe": TABLE}, run_id=run)
 
 
