@@ -29,7 +29,7 @@ def expectation_of(kind: str, kwargs: Mapping[str, Any], meta: Mapping[str, Any]
         ConfigError: there is no such expectation, or it takes no such arguments.
     """
     try:
-        return get_expectation_impl(kind)(**kwargs, meta=dict(meta or {}))
+        return get_expectation_impl(kind)(**{**kwargs, "meta": dict(meta or {})})
     except ExpectationNotFoundError:
         raise ConfigError(received("type", kind, f"an expectation's name, such as {_like(kind)}")) from None
     except pydantic.ValidationError as error:
@@ -82,13 +82,19 @@ class _OfImages:
 
     def _tolerance(self) -> str:
         mostly = getattr(self, "mostly", 1)
-        return f" Must hold for at least {mostly * 100:g} % of the images." if mostly < 1 else ""
+        is_less = isinstance(mostly, float) and mostly < 1
+        return f" Must hold for at least {mostly * 100:g} % of the images." if is_less else ""
 
     def _range(self) -> str:
         own: Any = self
-        low = None if own.min_value is None else f"{'more than' if own.strict_min else 'at least'} {own.min_value:g}"
-        high = None if own.max_value is None else f"{'less than' if own.strict_max else 'at most'} {own.max_value:g}"
-        return " and ".join(bound for bound in (low, high) if bound)
+        low, high = "more than" if own.strict_min else "at least", "less than" if own.strict_max else "at most"
+        bounds = ((low, own.min_value), (high, own.max_value))
+        return " and ".join(f"{bound} {_shown(limit)}" for bound, limit in bounds if limit is not None)
+
+
+def _shown(limit: Any) -> str:
+    # Great Expectations takes dates too, and parameters of the suite.
+    return f"{limit:g}" if isinstance(limit, int | float) else str(limit)
 
 
 class _OfEachImage(_OfImages):

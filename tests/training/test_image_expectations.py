@@ -153,6 +153,12 @@ def test_takes_great_expectations_own_and_another_description() -> None:
     assert (ours.column, ours.description) == ("fault", "No broken files.")
 
 
+def test_limits_may_be_parameters_of_the_suite() -> None:
+    limits = {"min_value": {"$PARAMETER": "least"}, "mostly": {"$PARAMETER": "share"}}
+    expectation = expectation_of("expect_image_width_to_be_between", limits)
+    assert expectation.description == "Every image is at least {'$PARAMETER': 'least'} pixels wide."
+
+
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_ones_are_told_in_one_line(case: str) -> None:
     kind, kwargs, line = WRONG[case]
