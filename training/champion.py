@@ -4,6 +4,7 @@ import hashlib
 import json
 from typing import Any
 
+from training.data_summary import DataSummary
 from training.documents import Document
 from training.errors import ConfigError, StoreError, received
 from training.run_folder import as_json
@@ -22,6 +23,7 @@ class Champion(Document):
         run: URI of the run it comes from.
         evaluation_sha256: of that run's `evaluation.json`.
         threshold: probability at or above which an image counts as positive.
+        data: of the images it was trained, validated and tested on; drift is measured from it.
         rolled_back_to: the earlier number this entry brings back, if it does.
     """
 
@@ -35,6 +37,7 @@ class Champion(Document):
     test_loss: float
     test_roc_auc: float
     promoted_at: str
+    data: DataSummary | None = None
     rolled_back_to: int | None = None
 
 

@@ -28,7 +28,15 @@ class DataConfig(_Section):
     classes: tuple[str, str] = Field(description="The two labels; the second is the positive class.")
     min_side: int = Field(32, ge=1, description="Smallest accepted width and height, in pixels.")
     max_side: int = Field(8192, ge=1, description="Largest accepted width and height, in pixels.")
-    modes: tuple[str, ...] = Field(("L", "RGB"), description="Accepted Pillow image modes.")
+    max_pixels: int = Field(2**25, ge=1, description="Most width times height; larger images are not decoded.")
+    max_bytes: int = Field(2**26, ge=1, description="Largest accepted file; larger ones are not read.")
+    modes: tuple[str, ...] = Field(
+        ("1", "L", "LA", "P", "PA", "RGB", "RGBA"),
+        description="Accepted Pillow image modes; CMYK and I;16 (16 bits) can be added.",
+    )
+    max_bad_fraction: float = Field(
+        0.01, ge=0, lt=1, description="Share of rows that may be put into quarantine; with more the night fails."
+    )
 
     @model_validator(mode="after")
     def _two_different_classes(self) -> Self:
@@ -42,6 +50,26 @@ class SplitConfig(_Section):
     validation: Share = Field(0.15, description="Expected share of images (or groups) held out for validation.")
     test: Share = Field(0.2, description="Expected share of images (or groups) held out for the test.")
     min_per_class: int = Field(20, ge=2, description="Fewest images of each class in each split.")
+
+
+class ExpectationConfig(_Section):
+    type: str = Field(
+        pattern=r"^expect_[a-z_]+$", description="Name of an expectation: Great Expectations' own, or one about images."
+    )
+    kwargs: dict[str, Any] = Field(default_factory=dict, description="Its arguments, `column` among them.")
+
+
+class DriftConfig(_Section):
+    max_label_share: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        0.1,
+        description="Largest total variation distance of the classes' shares from those accepted last; null: any.",
+    )
+    max_brightness: Limit | None = Field(
+        0.5, description="Largest change of the mean brightness, in standard deviations of the last accepted data's."
+    )
+    max_size: Limit | None = Field(
+        0.5, description="The same for the logarithm of width times height (standard deviation at least 0.1)."
+    )
 
 
 class ModelConfig(_Section):
@@ -159,6 +187,11 @@ class StoreConfig(_Section):
     runs: str = Field("runs", min_length=1, description="Folder or s3:// prefix under which Airflow's runs go.")
     champion: str = Field(min_length=1, description="Folder or s3:// prefix of the champion's history and models.")
 
+    @property
+    def data(self) -> str:
+        """What is known of the data from night to night, beside the champion: the ledger of splits, images' facts."""
+        return f"{self.champion.rstrip('/')}_data"
+
 
 class AlertsConfig(_Section):
     email_to: tuple[str, ...] = Field((), description="Addresses that get an e-mail when a night fails.")
@@ -176,6 +209,10 @@ class RunConfig(_Section):
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of weights, order and dropout.")
     data: DataConfig
     split: SplitConfig = Field(default_factory=SplitConfig)
+    drift: DriftConfig = Field(default_factory=DriftConfig)
+    expectations: tuple[ExpectationConfig, ...] = Field(
+        (), description="What else is expected of the manifest, in Great Expectations' own form (type, kwargs)."
+    )
     model: ModelConfig = Field(default_factory=ModelConfig)
     sampling: SamplingConfig = Field(default_factory=SamplingConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)

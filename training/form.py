@@ -7,8 +7,8 @@ from typing import Any
 
 from training.config import RunConfig, load_config
 
-# Decided when the DAG is parsed, so a run cannot change them.
-_FIXED = ("name", "schedule")
+# Decided when the DAG is parsed, so a run cannot change them; and what is too long for a field.
+_FIXED = ("name", "schedule", "expectations")
 # What a form or its server can hold a value against, of all that a JSON schema may say.
 _KEPT = (
     "enum",

@@ -7,7 +7,12 @@ from typing import Any, ClassVar
 from great_expectations import expectations as core
 from great_expectations.compatibility import pydantic
 from great_expectations.exceptions import ExpectationNotFoundError
-from great_expectations.expectations.expectation import BatchExpectation
+from great_expectations.expectations.expectation import (
+    BatchExpectation,
+    ColumnMapExpectation,
+    ColumnPairMapExpectation,
+    MulticolumnMapExpectation,
+)
 from great_expectations.expectations.registry import (
     get_expectation_impl,
     list_registered_expectation_implementations,
@@ -16,6 +21,10 @@ from great_expectations.render import CollapseContent, LegacyDiagnosticRendererT
 from great_expectations.render.renderer.renderer import renderer
 
 from training.errors import ConfigError, received
+
+_ABOUT_ROWS = (ColumnMapExpectation, ColumnPairMapExpectation, MulticolumnMapExpectation)
+# Great Expectations 1.24 keeps a NumPy boolean of it, which its own store refuses to write.
+_REFUSED = {"expect_column_quantile_values_to_be_between"}
 
 
 def expectation_of(kind: str, kwargs: Mapping[str, Any], meta: Mapping[str, Any] | None = None) -> Any:
@@ -28,12 +37,19 @@ def expectation_of(kind: str, kwargs: Mapping[str, Any], meta: Mapping[str, Any]
     Raises:
         ConfigError: there is no such expectation, or it takes no such arguments.
     """
+    if kind in _REFUSED:
+        raise ConfigError(received("type", kind, "another, since its failure cannot be written down"))
     try:
         return get_expectation_impl(kind)(**{**kwargs, "meta": dict(meta or {})})
     except ExpectationNotFoundError:
         raise ConfigError(received("type", kind, f"an expectation's name, such as {_like(kind)}")) from None
     except pydantic.ValidationError as error:
         raise ConfigError(_told(kind, kwargs, error)) from None
+
+
+def is_about_rows(kind: str) -> bool:
+    """Whether each row breaks an expectation of this type or not; else it is about the whole."""
+    return issubclass(get_expectation_impl(kind), _ABOUT_ROWS)
 
 
 def _like(kind: str) -> str:

@@ -2,50 +2,169 @@
 
 import hashlib
 import io
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageOps,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
+
+from training.appearance import SIDE
+
+# Others that Pillow reads are documents, containers, or need programs of their own. Imported here, since Pillow would
+# import them when the first is needed, and a second thread would find half of them.
+_PLUGINS = (
+    PngImagePlugin.PngImageFile,
+    JpegImagePlugin.JpegImageFile,
+    TiffImagePlugin.TiffImageFile,
+    WebPImagePlugin.WebPImageFile,
+    GifImagePlugin.GifImageFile,
+    BmpImagePlugin.BmpImageFile,
+)
+FORMATS = tuple(plugin.format for plugin in _PLUGINS)
+MAX_PIXELS = 2**25
+# What Pillow warns of is an error a moment later, or a tag that nobody asks for.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+# Pillow's own limit is one for all of the process; here it is an argument, held before anything is decoded.
+Image.MAX_IMAGE_PIXELS = None
+_BYTES_A_PIXEL = 8  # as decoded, and once more as turned upright
+_MOST_MEMORY = 2**28
 
 
 class Undecodable(Exception):
     """The bytes are not an image that can be decoded to its end."""
 
 
-def decode(content: bytes) -> np.ndarray:
-    """The image as uint8 height×width×3 RGB, turned upright as its EXIF orientation says."""
-    return np.asarray(_open(content).convert("RGB"))
+class Memory:
+    """So many bytes that threads share: who needs more than is left waits; who needs more than all takes all."""
+
+    def __init__(self, most: int) -> None:
+        self.most = self.left = most
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def taken(self, amount: int) -> Iterator[None]:
+        amount = min(amount, self.most)
+        with self._changed:
+            self._changed.wait_for(lambda: self.left >= amount)
+            self.left -= amount
+        try:
+            yield
+        finally:
+            with self._changed:
+                self.left += amount
+                self._changed.notify_all()
 
 
-def describe(content: bytes) -> dict[str, object]:
-    """What the manifest keeps of an image: size in pixels and bytes, mode and hashes.
+_decoding = Memory(_MOST_MEMORY)
 
-    An image that cannot be decoded has an `error`, and null for what could not be known.
+
+def decode(content: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """The image as uint8 height×width×3 RGB, turned upright as its EXIF orientation says.
+
+    Transparency is dropped, CMYK converted without a profile, and of 16 bits the upper 8 are kept.
+
+    Raises:
+        Undecodable: it is damaged, of another format, moves, or has more than `max_pixels`.
+    """
+    with _loaded(content, max_pixels) as (image, _):
+        return np.asarray(_eight_bits(image).convert("RGB"))
+
+
+def describe(content: bytes, max_pixels: int = MAX_PIXELS) -> dict[str, object]:
+    """What the manifest keeps of an image.
+
+    Format and mode (Pillow's names), width and height when upright, size in bytes, the content's hash, and the
+    signature from which `training.appearance` tells what it looks like. An image that cannot be decoded has an `error`,
+    and null for what could not be known.
     """
     facts: dict[str, object] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
     try:
-        image = _open(content)
-        return facts | {"width": image.width, "height": image.height, "mode": image.mode, **_hash(image), "error": None}
+        with _loaded(content, max_pixels) as (image, kind):
+            size = {"width": image.width, "height": image.height, "mode": image.mode, "format": kind}
+            return facts | size | {"signature": _signature(image), "error": None}
     except Undecodable as error:
         return facts | unknown(str(error))
 
 
 def unknown(error: str) -> dict[str, object]:
     """The facts of an image of which nothing could be decoded."""
-    return {"width": None, "height": None, "mode": None, "perceptual_hash": None, "error": error}
+    return dict.fromkeys(("width", "height", "mode", "format", "signature")) | {"error": error}
 
 
-def _open(content: bytes) -> Any:
+def thumbnail(content: bytes, side: int) -> bytes | None:
+    """A small PNG of at most `side` pixels a side; None of what cannot be decoded."""
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        image = Image.fromarray(decode(content))
+    except Undecodable:
+        return None
+    image.thumbnail((side, side))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@contextmanager
+def _loaded(content: bytes, max_pixels: int) -> Iterator[tuple[Any, str]]:
+    """The decoded image, upright, and its format; while inside, its memory is counted."""
+    with _told():
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        _refuse(image, max_pixels)
+    with _decoding.taken(_BYTES_A_PIXEL * image.width * image.height):
+        with _told():
             image.load()
-            return ImageOps.exif_transpose(image)
-    except Exception as error:  # noqa: BLE001 damaged files make Pillow's decoders raise almost anything
-        reason = str(error).split("<")[0].strip() or type(error).__name__
+            upright = ImageOps.exif_transpose(image) if _may_be_turned(image) else image
+        yield upright, str(image.format)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turns whatever Pillow's decoders raise over damaged bytes, which is almost anything, into one line."""
+    try:
+        yield
+    except Undecodable:
+        raise
+    except UnidentifiedImageError:
+        raise Undecodable(f"cannot identify the content as one of {', '.join(FORMATS)}") from None
+    except Exception as error:  # noqa: BLE001
+        reason = " ".join(str(error).split("<")[0].split()) or type(error).__name__
         raise Undecodable(f"{type(error).__name__}: {reason}") from None
 
 
-def _hash(image: Any) -> dict[str, object]:
-    import imagehash  # brings SciPy, which only `ingest` needs
+def _refuse(image: Any, max_pixels: int) -> None:
+    width, height = image.size
+    if width * height > max_pixels:
+        raise Undecodable(f"{width}×{height} pixels, more than data.max_pixels ({max_pixels}): not decoded")
+    # The second picture of a camera's MPO is a preview or the other eye's view.
+    if getattr(image, "is_animated", False) and image.format != "MPO":
+        raise Undecodable(f"more than one frame in a {image.format}, expected a single picture")
 
-    return {"perceptual_hash": str(imagehash.phash(image.convert("L")))}
+
+def _may_be_turned(image: Any) -> bool:
+    """Whether there is an EXIF block to look into, which takes time."""
+    return image.format == "TIFF" or any("exif" in str(key).lower() or "xmp" in str(key).lower() for key in image.info)
+
+
+def _eight_bits(image: Any) -> Any:
+    """Pillow would cut 16-bit values off at 255 instead of scaling them."""
+    if not image.mode.startswith("I;16"):
+        return image
+    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+
+
+def _signature(image: Any) -> bytes:
+    luminance = image if image.mode == "L" else _eight_bits(image).convert("L")
+    # Nearly the exact means of equal areas, at a third of the price.
+    return bytes(luminance.resize((SIDE, SIDE), Image.Resampling.HAMMING, reducing_gap=3).tobytes())

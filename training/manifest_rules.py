@@ -1,4 +1,4 @@
-"""What a manifest must fulfil, and how to say in one line what does not."""
+"""What every row of a manifest must fulfil, and how to say in one line what does not."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,24 +10,22 @@ import pandas as pd
 from training.config import RunConfig
 from training.errors import received
 from training.manifest import COLUMNS
-from training.split import SPLITS
 
 Rows = pd.DataFrame
 Mask = Callable[[Rows], "pd.Series[bool]"]
 Sentence = Callable[[Rows, Any], str]
 # What with_helpers adds: the rules about several rows look at these.
-HELPERS = ("labels_of_image", "class_and_split", "images_of_class_and_split")
+HELPERS = ("labels_of_image", "duplicate_of", "splits_of_group", "unplaced")
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One expectation, known to Great Expectations by the name of its class.
+    """One expectation.
 
     Attributes:
-        expectation: class name in ``great_expectations.expectations``.
-        column: the column it looks at; empty for the whole table.
-        meaning: what it means to someone who knows the images but not the pipeline.
-        limits: the expectation's further arguments.
+        expectation: its type, of Great Expectations' own or of `image_expectations`.
+        kwargs: its arguments.
+        meaning: what it means to someone who knows the images but not the pipeline; empty where the expectation says.
         breaks: marks the rows that break it; None for a rule about the whole table.
         sentence: says what is wrong with a row that breaks it, given all such rows (of its image, with `counted_by`).
         counted_by: "sha256" where all rows of an image are one problem.
@@ -37,22 +35,28 @@ class Rule:
     name: str
     group: str
     expectation: str
-    column: str
-    meaning: str
-    limits: dict[str, Any] = field(default_factory=dict)
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    meaning: str = ""
     breaks: Mask | None = None
     sentence: Sentence | None = None
     counted_by: str | None = None
     problems: Callable[[Rows], list[str]] | None = None
 
 
-def with_helpers(table: Rows, config: RunConfig) -> Rows:
-    """A copy with the HELPERS; they are null for images without content or without a known label and split."""
+def with_helpers(table: Rows) -> Rows:
+    """A copy with the HELPERS; they are null for images without content or group."""
     known = complete(table)
-    labels = known.groupby("sha256")["label"].transform("nunique").astype("Int64")
-    cells = (known["label"] + " in " + known["split"]).astype("string").where(known["label"].isin(config.data.classes))
-    counts = cells.map(cells.value_counts()).astype("Int64")
-    return table.assign(labels_of_image=labels, class_and_split=cells, images_of_class_and_split=counts)
+    content = known["sha256"].dropna()
+    labels = known.dropna(subset=["sha256"]).drop_duplicates(["sha256", "label"])["sha256"].value_counts()
+    copies = content[content.duplicated()]
+    first = known.loc[content.drop_duplicates().index].set_index("sha256")["path"]
+    splits = known.dropna(subset=["group"]).groupby("group")["split"].nunique()
+    return table.assign(
+        labels_of_image=known["sha256"].map(labels).astype("Int64"),
+        duplicate_of=copies.map(first).reindex(table.index).astype("string"),
+        splits_of_group=known["group"].map(splits).astype("Int64"),
+        unplaced=known["leakage"].mask(known[["leakage", "split", "error"]].isna().all(axis=1), "no split"),
+    )
 
 
 def complete(table: Rows) -> Rows:
@@ -62,20 +66,30 @@ def complete(table: Rows) -> Rows:
 
 
 def rules(config: RunConfig) -> tuple[Rule, ...]:
-    """The contract; the gravest and most telling first."""
-    return (_columns(), *_row_rules(config), *_count_rules(config))
+    """The contract; the gravest and most telling first. All but the first are about rows."""
+    present = _present("path", "one"), _present("label", f"one of {_listed(config.data.classes)}")
+    sides = tuple(_side(column, config) for column in ("width", "height"))
+    images = (_decodable(), *sides, _mode(config), _one_label(), _unique(), _leakage(), _group())
+    return (_columns(), *present, _label(config), *images)
 
 
-def failed_rows(table: Rows, config: RunConfig) -> Rows:
-    """The rows that break a rule about rows, with a `reason` column that says which."""
-    rows = with_helpers(complete(table), config)
-    reasons: dict[Any, list[str]] = {}
-    for rule in _row_rules(config):
+def failed_rows(rows: Rows, contract: Sequence[Rule]) -> Rows:
+    """`rule` (the first that a row breaks) and `reason` (all of them), by the index of the rows (with helpers)."""
+    found: dict[Any, tuple[str, list[str]]] = {}
+    for rule in contract:
         for index, line in _lines(rule, broken(rule, rows)):
-            reasons.setdefault(index, []).append(line)
-    failed = table[table.index.isin(list(reasons))]
-    told = pd.Series(["; ".join(reasons[index]) for index in failed.index], failed.index, dtype="string")
-    return failed.assign(reason=told).reset_index(drop=True)
+            found.setdefault(index, (rule.name, []))[1].append(line)
+    failed = (
+        pd.DataFrame({"rule": [], "reason": []}, dtype="string")
+        if not found
+        else pd.DataFrame(
+            [(name, "; ".join(lines)) for name, lines in found.values()],
+            list(found),
+            ["rule", "reason"],
+            dtype="string",
+        )
+    )
+    return failed.sort_index()
 
 
 def broken(rule: Rule, rows: Rows) -> Rows:
@@ -84,13 +98,20 @@ def broken(rule: Rule, rows: Rows) -> Rows:
 
 
 def problem(rule: Rule, rows: Rows) -> str:
-    """One line for a rule that `rows` (with helpers) break: the first case, and how many more there are."""
+    """One line for a rule that `rows` (with helpers) break: the first case, and how many more; empty without any."""
     if rule.problems is not None:
         lines = rule.problems(rows)
-        return _and_more(lines[0], len(lines))
+        return _and_more(lines[0], len(lines)) if lines else ""
     bad = broken(rule, rows)
     count = bad[rule.counted_by].nunique() if rule.counted_by else len(bad)
     return _and_more(next(_lines(rule, bad))[1], count)
+
+
+def place(row: Any) -> str:
+    """How a row is called in a sentence; a name from outside may hold anything, a line break too."""
+    if pd.isna(row.path) or not row.path:
+        return f"manifest row {row.Index}"
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in row.path)
 
 
 def _lines(rule: Rule, bad: Rows) -> Iterator[tuple[Any, str]]:
@@ -111,10 +132,9 @@ def _columns() -> Rule:
     return Rule(
         "columns",
         "schema",
-        "ExpectTableColumnsToMatchSet",
-        "",
-        "The manifest has the columns that later steps read (and those counted for this check).",
+        "expect_table_columns_to_match_set",
         {"column_set": expected, "exact_match": True},
+        "The manifest has the columns that later steps read (and those counted for this check).",
         problems=partial(_wrong_columns, expected),
     )
 
@@ -124,22 +144,15 @@ def _wrong_columns(expected: Sequence[str], rows: Rows) -> list[str]:
     return missing + [f"manifest: received the column {name!r}, expected none" for name in rows if name not in expected]
 
 
-def _row_rules(config: RunConfig) -> tuple[Rule, ...]:
-    present = tuple(_present(column, config) for column in ("path", "label", "split"))
-    sides = tuple(_side(column, config) for column in ("width", "height"))
-    return (*present, _label(config), _decodable(), *sides, _mode(config), _one_label(), _unique())
-
-
-def _present(column: str, config: RunConfig) -> Rule:
-    expected = {"path": "one", "label": f"one of {_listed(config.data.classes)}", "split": f"one of {_listed(SPLITS)}"}
+def _present(column: str, expected: str) -> Rule:
     return Rule(
         f"{column}_present",
         "schema",
-        "ExpectColumnValuesToNotBeNull",
-        column,
+        "expect_column_values_to_not_be_null",
+        {"column": column},
         f"Every image has a {column}.",
         breaks=lambda rows: rows[column].isna(),
-        sentence=lambda _, row: f"{_place(row)}: received no {column}, expected {expected[column]}",
+        sentence=lambda _, row: f"{place(row)}: received no {column}, expected {expected}",
     )
 
 
@@ -149,12 +162,11 @@ def _label(config: RunConfig) -> Rule:
     return Rule(
         "known_label",
         "labels",
-        "ExpectColumnValuesToBeInSet",
-        "label",
+        "expect_column_values_to_be_in_set",
+        {"column": "label", "value_set": classes},
         "Every label is one of the configured classes.",
-        {"value_set": classes},
         breaks=lambda rows: rows["label"].notna() & ~rows["label"].isin(classes),
-        sentence=lambda _, row: f"label: received {row.label!r} ({_place(row)}), expected {expected}",
+        sentence=lambda _, row: f"label: received {row.label!r} ({place(row)}), expected {expected}",
     )
 
 
@@ -162,13 +174,9 @@ def _decodable() -> Rule:
     return Rule(
         "decodable",
         "images",
-        "ExpectColumnValuesToBeNull",
-        "error",
-        "Every file is an image that can be decoded to its end.",
+        "expect_images_to_be_decodable",
         breaks=lambda rows: rows["error"].notna(),
-        sentence=lambda _, row: (
-            f"{_place(row)}: received an unreadable image ({row.error}), expected a decodable image"
-        ),
+        sentence=lambda _, row: f"{place(row)}: received an unreadable image ({row.error}), expected a decodable image",
     )
 
 
@@ -177,13 +185,11 @@ def _side(column: str, config: RunConfig) -> Rule:
     return Rule(
         f"{column}_in_bounds",
         "images",
-        "ExpectColumnValuesToBeBetween",
-        column,
-        f"No image's {column} is below data.min_side or above data.max_side (pixels).",
+        f"expect_image_{column}_to_be_between",
         {"min_value": low, "max_value": high},
         breaks=lambda rows: ~rows[column].between(low, high),
         sentence=lambda _, row: received(
-            f"{_place(row)}: {column}", int(getattr(row, column)), f"{low} to {high} pixels"
+            f"{place(row)}: {column}", int(getattr(row, column)), f"{low} to {high} pixels"
         ),
     )
 
@@ -193,12 +199,10 @@ def _mode(config: RunConfig) -> Rule:
     return Rule(
         "known_mode",
         "images",
-        "ExpectColumnValuesToBeInSet",
-        "mode",
-        "Every image's colour mode (Pillow's name) is one of data.modes.",
+        "expect_image_modes_to_be_in_set",
         {"value_set": modes},
         breaks=lambda rows: rows["mode"].notna() & ~rows["mode"].isin(modes),
-        sentence=lambda _, row: received(f"{_place(row)}: mode", row.mode, f"one of {_listed(modes)}"),
+        sentence=lambda _, row: received(f"{place(row)}: mode", row.mode, f"one of {_listed(modes)}"),
     )
 
 
@@ -206,10 +210,7 @@ def _one_label() -> Rule:
     return Rule(
         "one_label_an_image",
         "labels",
-        "ExpectColumnValuesToBeBetween",
-        "labels_of_image",
-        "No image has two labels, whether listed twice or stored twice.",
-        {"max_value": 1},
+        "expect_one_label_per_image",
         breaks=lambda rows: rows["labels_of_image"] > 1,
         sentence=_labels_of,
         counted_by="sha256",
@@ -218,61 +219,47 @@ def _one_label() -> Rule:
 
 def _labels_of(rows: Rows, row: Any) -> str:
     labels = list(dict.fromkeys(rows["label"].dropna()))
-    return f"{_place(row)}: received {len(labels)} labels ({_listed(labels)}) for one image, expected one"
+    return f"{place(row)}: received {len(labels)} labels ({_listed(labels)}) for one image, expected one"
 
 
 def _unique() -> Rule:
     return Rule(
         "unique_content",
         "images",
-        "ExpectColumnValuesToBeUnique",
-        "sha256",
-        "No two files hold the same bytes.",
-        breaks=lambda rows: rows["sha256"].notna() & rows["sha256"].duplicated(keep=False),
-        sentence=_copies_of,
-        counted_by="sha256",
+        "expect_images_to_be_unique",
+        breaks=lambda rows: rows["duplicate_of"].notna(),
+        sentence=_copy_of,
     )
 
 
-def _copies_of(rows: Rows, row: Any) -> str:
-    other = next((path for path in rows["path"].dropna() if path != row.path), None)
-    what = f"the same content as {other}" if other else f"one image {len(rows)} times"
-    return f"{_place(row)}: received {what}, expected every image once"
+def _copy_of(_: Rows, row: Any) -> str:
+    what = "a second time" if row.duplicate_of == row.path else f"the same content as {row.duplicate_of}"
+    return f"{place(row)}: received {what}, expected every image once"
 
 
-def _count_rules(config: RunConfig) -> tuple[Rule, Rule]:
-    least = config.split.min_per_class
-    cells = [f"{label} in {split}" for split in SPLITS for label in config.data.classes]
-    every = Rule(
-        "every_class_in_every_split",
-        "counts",
-        "ExpectColumnDistinctValuesToContainSet",
-        "class_and_split",
-        "Training, validation and test each have images of each class.",
-        {"value_set": cells},
-        problems=lambda rows: _few(rows, cells, range(1), least),
+def _leakage() -> Rule:
+    return Rule(
+        "leakage",
+        "splits",
+        "expect_no_leakage_between_splits",
+        {"column": "unplaced"},
+        breaks=lambda rows: rows["unplaced"].notna(),
+        sentence=lambda _, row: f"{place(row)}: received leakage ({row.unplaced}), expected every image in one split",
     )
-    enough = Rule(
-        "enough_of_each_class",
-        "counts",
-        "ExpectColumnMinToBeBetween",
-        "images_of_class_and_split",
-        "No class has fewer than split.min_per_class images in any split.",
-        {"min_value": least},
-        # With nothing to count, there is no smallest count either.
-        problems=lambda rows: _few(rows, cells, range(1, least), least) or _few(rows, cells, range(1), least),
+
+
+def _group() -> Rule:
+    return Rule(
+        "group_in_one_split",
+        "splits",
+        "expect_column_values_to_be_between",
+        {"column": "splits_of_group", "max_value": 1},
+        "No group's images are in two splits.",
+        breaks=lambda rows: rows["splits_of_group"] > 1,
+        sentence=lambda _, row: (
+            f"{place(row)}: received group {row.group!r} in {row.splits_of_group} splits, expected it in one"
+        ),
     )
-    return every, enough
-
-
-def _few(rows: Rows, cells: Sequence[str], counts: range, least: int) -> list[str]:
-    found = rows["class_and_split"].value_counts().to_dict()
-    few = [(found.get(cell, 0), cell) for cell in cells if found.get(cell, 0) in counts]
-    return [f"split.min_per_class: received {n} images of {cell}, expected at least {least}" for n, cell in few]
-
-
-def _place(row: Any) -> str:
-    return f"manifest row {row.Index}" if pd.isna(row.path) else str(row.path)
 
 
 def _listed(values: Sequence[str]) -> str:

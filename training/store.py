@@ -3,13 +3,15 @@
 Every write is whole or absent: locally a temporary file is linked or renamed into place, on S3 a PUT is atomic.
 """
 
+import errno
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path, PurePosixPath
+from functools import cache, lru_cache
+from pathlib import Path
 from typing import Any, Protocol
 
 from training.errors import ConfigError, StoreError, received
@@ -21,7 +23,11 @@ class NotFound(StoreError):
     """Nothing is stored under that key."""
 
 
-@dataclass(frozen=True)
+class TooLarge(StoreError):
+    """There is more under that key than the reader asked for."""
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One stored object: its key, size in bytes, and a `version` that changes when the content does."""
 
@@ -31,10 +37,16 @@ class Entry:
 
 
 class Store(Protocol):
-    """What a folder and a bucket's prefix have in common; keys are relative, with forward slashes."""
+    """What a folder and a bucket's prefix have in common; keys are relative, with forward slashes.
 
-    def read(self, key: str) -> bytes:
-        """The whole content; raises NotFound."""
+    Attributes:
+        readers: how many threads that read and work on what they read are fastest.
+    """
+
+    readers: int
+
+    def read(self, key: str, at_most: int | None = None) -> bytes:
+        """The whole content; raises NotFound, or TooLarge when it has more bytes than `at_most`, without reading it."""
 
     def write(self, key: str, content: bytes) -> None:
         """Replace or make `key`, whole or not at all."""
@@ -75,15 +87,25 @@ def read_uri(uri: str) -> bytes:
 class LocalStore:
     """A folder."""
 
+    readers = os.cpu_count() or 1
+
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def read(self, key: str) -> bytes:
+    def read(self, key: str, at_most: int | None = None) -> bytes:
+        path = self._path(key)
+        self._refuse_outside(path, key)
         try:
-            return self._path(key).read_bytes()
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-            raise NotFound(received("key", self.uri(key), "a stored file")) from None
+            # Not blocking, since a named pipe would be waited for until somebody writes to it.
+            with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+                status = os.fstat(file.fileno())
+                if not stat.S_ISREG(status.st_mode):
+                    raise NotFound(received("key", self.uri(key), "a stored file"))
+                _refuse_large(self.uri(key), status.st_size, at_most)
+                return file.read()
         except OSError as error:
+            if error.errno in _NO_FILE:
+                raise NotFound(received("key", self.uri(key), "a stored file")) from None
             raise _os_error(error, self.uri(key)) from error
 
     def write(self, key: str, content: bytes) -> None:
@@ -105,32 +127,47 @@ class LocalStore:
         self._path(key).unlink(missing_ok=True)
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
-        folder = self._path(prefix.rpartition("/")[0]) if "/" in prefix else self.root
-        for path in sorted(folder.rglob("*")):
-            key = path.relative_to(self.root).as_posix()
-            if key.startswith(prefix) and path.is_file() and not path.name.startswith(_TEMPORARY):
-                status = path.stat()
-                yield Entry(key, status.st_size, str(status.st_mtime_ns))
+        below = prefix.rpartition("/")[0] + "/" if "/" in prefix else ""
+        entries = _entries_below(self._path(below), below)
+        yield from sorted((entry for entry in entries if entry.key.startswith(prefix)), key=lambda entry: entry.key)
 
     def uri(self, key: str = "") -> str:
         return str(self._path(key))
 
     def _path(self, key: str) -> Path:
-        if PurePosixPath(key).is_absolute() or ".." in PurePosixPath(key).parts:
+        if key.startswith("/") or ".." in key.split("/") or "\0" in key:
             raise StoreError(received("key", key, f"a path inside {self.root}"), cause="outside")
         return self.root / key
+
+    def _refuse_outside(self, path: Path, key: str) -> None:
+        """A symbolic link may lead anywhere."""
+        real = Path(os.path.realpath(path)) if os.path.islink(path) else _real_folder(path.parent)
+        if not real.is_relative_to(_real_folder(self.root)):
+            raise StoreError(received("key", key, f"a file inside {self.root}"), cause="outside")
+
+
+@lru_cache(4096)
+def _real_folder(path: Path) -> Path:
+    return Path(os.path.realpath(path))
 
 
 class S3Store:
     """A prefix of a bucket; credentials, region and endpoint come from boto3's own configuration."""
 
+    readers = 16  # which mostly wait for the network
+
     def __init__(self, bucket: str, prefix: str) -> None:
         self.bucket, self.prefix = bucket, prefix
 
-    def read(self, key: str) -> bytes:
-        body = self._call("get_object", key)["Body"]
+    def read(self, key: str, at_most: int | None = None) -> bytes:
+        found = self._call("get_object", key)
+        body = found["Body"]
         try:
+            _refuse_large(self.uri(key), found["ContentLength"], at_most)
             return bytes(body.read())
+        except TooLarge:
+            body.close()
+            raise
         except Exception as error:  # the body streams through botocore and urllib3, which raise their own kinds
             raise StoreError(f"{self.uri(key)}: reading failed ({type(error).__name__})") from error
 
@@ -178,6 +215,44 @@ class _AlreadyThere(StoreError):
 
 
 _TEMPORARY = ".unfinished-"
+_NO_FILE = {errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO}
+
+
+def _refuse_large(uri: str, size: int, at_most: int | None) -> None:
+    if at_most is not None and size > at_most:
+        raise TooLarge(received(uri, f"{size} bytes", f"at most {at_most}"))
+
+
+def _entries_below(folder: Path, key: str) -> Iterator[Entry]:
+    """Regular files; links to folders are not followed, since they may lead in circles."""
+    folders = [(str(folder), key)]
+    while folders:
+        path, key = folders.pop()
+        for item in _items(path):
+            if item.is_dir(follow_symlinks=False):
+                folders.append((item.path, f"{key}{item.name}/"))
+            elif not item.name.startswith(_TEMPORARY) and (status := _regular(item)):
+                # A change time cannot be set back, as a modification time can by copying.
+                yield Entry(key + item.name, status.st_size, f"{status.st_mtime_ns}-{status.st_ctime_ns}")
+
+
+def _items(folder: str) -> list["os.DirEntry[str]"]:
+    try:
+        with os.scandir(folder) as items:
+            return list(items)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise _os_error(error, folder) from error
+
+
+def _regular(item: "os.DirEntry[str]") -> os.stat_result | None:
+    """A regular file's status; None for anything else, broken links among them."""
+    try:
+        status = item.stat()
+    except OSError:
+        return None
+    return status if stat.S_ISREG(status.st_mode) else None
 
 
 @contextmanager
@@ -204,7 +279,8 @@ def _fill(handle: int, content: bytes) -> None:
 
 
 def _os_error(error: OSError, uri: str) -> StoreError:
-    return StoreError(f"{uri}: {error.strerror or type(error).__name__}", cause="store")
+    cause = "forbidden" if isinstance(error, PermissionError) else "store"
+    return StoreError(f"{uri}: {error.strerror or type(error).__name__}", cause=cause)
 
 
 @cache
@@ -241,7 +317,7 @@ def _translated(uri: str) -> Iterator[None]:
 
 def _client_error(error: Any, uri: str) -> StoreError:
     code = error.response.get("Error", {}).get("Code", "unknown")
-    if code in {"404", "NoSuchKey", "NotFound", "NoSuchBucket"}:
+    if code in {"404", "NoSuchKey", "NotFound", "NoSuchBucket", "KeyTooLongError"}:
         return NotFound(received("key", uri, "a stored object"))
     if code in {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}:
         return _AlreadyThere(received("key", uri, "no such object yet"))

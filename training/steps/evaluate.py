@@ -25,6 +25,7 @@ from training.verdict import Comparison, Verdict, failure_of, judge
 log = logging.getLogger(__name__)
 INPUTS = (
     "manifest.parquet",
+    "quarantine.parquet",
     "sampling.json",
     "checkpoint/model.keras",
     "checkpoint/steps.json",

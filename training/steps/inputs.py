@@ -40,4 +40,4 @@ def raw_images(run: Run, split: str, most: int | None = None) -> Iterator[np.nda
 
 
 def _table(run: Run, split: str) -> pd.DataFrame:
-    return manifest.of_split(manifest.from_parquet(run.store.read("manifest.parquet")), split)
+    return manifest.of_split(manifest.accepted(run.store), split)

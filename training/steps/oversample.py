@@ -6,12 +6,12 @@ from training import manifest, sampling
 from training.run_folder import Run
 
 log = logging.getLogger(__name__)
-INPUTS = ("manifest.parquet", "validation.json")
+INPUTS = ("manifest.parquet", "quarantine.parquet", "validation.json")
 OUTPUTS = ("sampling.json",)
 
 
 def work(run: Run) -> None:
-    table = manifest.of_split(manifest.from_parquet(run.store.read("manifest.parquet")), "train")
+    table = manifest.of_split(manifest.accepted(run.store), "train")
     plan = sampling.make_plan(
         dict(zip(table["sha256"], table["label"], strict=True)),
         run.config.data.classes,

@@ -12,6 +12,7 @@ import numpy as np
 from training import champion, network
 from training.champion import Champion
 from training.comparison import served_logits
+from training.data_summary import DataSummary
 from training.errors import NightshiftError
 from training.evaluation import Evaluation
 from training.logits import in_batches, inference_logits, probabilities
@@ -24,7 +25,7 @@ from training.store import Store, open_store
 from training.verdict import Verdict, failure_of
 
 log = logging.getLogger(__name__)
-INPUTS = ("evaluation.json", "verdict.json", "recalibrated/model.keras")
+INPUTS = ("validation.json", "evaluation.json", "verdict.json", "recalibrated/model.keras")
 OUTPUTS = ("promotion.json",)
 _CHECKED = 64
 _TOLERANCE = 1e-5
@@ -91,5 +92,6 @@ def _entry(run: Run, evaluation: Evaluation, content: bytes, number: int) -> Cha
         threshold=evaluation.threshold,
         test_loss=evaluation.metrics["test"]["loss"],
         test_roc_auc=evaluation.metrics["test"]["roc_auc"],
+        data=DataSummary.model_validate(run.read_json("validation.json")["summary"]),
         promoted_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )

@@ -21,7 +21,7 @@ from training.sampling import SamplingPlan
 from training.steps.inputs import labelled_split, read_plan, training_pixels
 
 log = logging.getLogger(__name__)
-INPUTS = ("manifest.parquet", "sampling.json", "checkpoint/model.keras")
+INPUTS = ("manifest.parquet", "quarantine.parquet", "sampling.json", "checkpoint/model.keras")
 OUTPUTS = ("recalibrated/model.keras", "batch_norm.json")
 DISABLED = "recalibrate.enabled is false; the statistics were measured and left as training left them"
 

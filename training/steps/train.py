@@ -12,7 +12,7 @@ from training.network import build_model
 from training.run_folder import Run
 from training.steps.inputs import labelled_split, read_plan, training_pixels
 
-INPUTS = ("manifest.parquet", "sampling.json")
+INPUTS = ("manifest.parquet", "quarantine.parquet", "sampling.json")
 OUTPUTS = ("checkpoint/model.keras", "checkpoint/steps.json", "history.csv")
 
 
