@@ -19,7 +19,6 @@ from training.manifest_rules import Rule, broken, complete, failed_rows, place, 
 from training.split import SPLITS
 
 __all__ = ["Checked", "ExpectationResult", "SplitShare", "ValidationReport", "check", "custom_expectations"]
-_SITE = "data_docs"
 _EXAMPLES = 5
 
 
@@ -64,6 +63,7 @@ class ValidationReport(Document):
         counts, shares, summary: of the accepted.
         drift: since the last accepted data; empty where there are none.
         problems: one line for each reason why the night cannot go on.
+        cause: the rule behind that; null when it can.
     """
 
     success: bool
@@ -78,6 +78,7 @@ class ValidationReport(Document):
     summary: DataSummary | None
     drift: dict[str, Drift]
     problems: tuple[str, ...]
+    cause: str | None
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def check(manifest: pd.DataFrame, config: RunConfig, docs_dir: Path, last: DataS
         ConfigError: an expectation of the config does not exist or takes other arguments.
     """
     about_rows, about_all = custom_expectations(config)
-    run = _Suites(docs_dir)
+    run = _Suites(docs_dir, config.name)
     rows, asked = with_helpers(manifest), [_tolerant(rule, config) for rule in (*rules(config), *about_rows)]
     found = run(f"{config.name}_images", rows, asked)
     contract = [_judged(rule, found[rule.name]) for rule in asked]
@@ -111,7 +112,8 @@ def check(manifest: pd.DataFrame, config: RunConfig, docs_dir: Path, last: DataS
     found |= run(f"{config.name}_data_set", whole.rows, demands)
     results = tuple(_result(rule, found[rule.name], rows) for rule in (*contract, *demands))
     problems = _problems(contract, demands, found, rows, whole)
-    return Checked(_report(config, rows, failed, results, problems, whole), failed)
+    cause = next((rule.name for rule in (contract[0], *demands) if not found[rule.name].success), None)
+    return Checked(_report(config, rows, failed, results, problems, cause, whole), failed)
 
 
 def custom_expectations(config: RunConfig) -> tuple[list[Rule], list[Rule]]:
@@ -158,9 +160,9 @@ class _Whole:
 class _Suites:
     """Runs suites over tables, each with a page of its own in one site."""
 
-    def __init__(self, docs_dir: Path) -> None:
-        self.gx = _great_expectations()
-        self.context = _context(self.gx, docs_dir)
+    def __init__(self, docs_dir: Path, site: str) -> None:
+        self.gx, self.site = _great_expectations(), site
+        self.context = _context(self.gx, docs_dir, site)
 
     def __call__(self, name: str, rows: pd.DataFrame, contract: Sequence[Rule]) -> dict[str, Any]:
         """Great Expectations' result of each rule, by the rule's name; Data Docs are written on the way."""
@@ -171,7 +173,7 @@ class _Suites:
         checkpoint = self.gx.Checkpoint(
             name=name,
             validation_definitions=[self.context.validation_definitions.add(definition)],
-            actions=[self.gx.checkpoint.UpdateDataDocsAction(name=_SITE, site_names=[_SITE])],
+            actions=[self.gx.checkpoint.UpdateDataDocsAction(name=self.site, site_names=[self.site])],
             # Row numbers alone: to name the rows' paths takes Great Expectations minutes where many fail.
             result_format={"result_format": "COMPLETE", "return_unexpected_index_query": False},
         )
@@ -197,14 +199,14 @@ def _great_expectations() -> Any:
     return great_expectations
 
 
-def _context(gx: Any, docs_dir: Path) -> Any:
+def _context(gx: Any, docs_dir: Path, name: str) -> Any:
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
     from training.data_docs import site
 
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    context.add_data_docs_site(_SITE, site(docs_dir))
+    context.add_data_docs_site(name, site(docs_dir))
     return context
 
 
@@ -301,6 +303,7 @@ def _report(
     failed: pd.DataFrame,
     results: tuple[ExpectationResult, ...],
     problems: list[str],
+    cause: str | None,
     whole: _Whole,
 ) -> ValidationReport:
     return ValidationReport(
@@ -316,6 +319,7 @@ def _report(
         summary=whole.summary,
         drift=whole.drift,
         problems=tuple(problems),
+        cause=cause if problems else None,
     )
 
 

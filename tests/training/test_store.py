@@ -4,7 +4,7 @@ import threading
 import pytest
 
 from training.errors import ConfigError, StoreError
-from training.store import NotFound, open_store, read_uri
+from training.store import NotFound, TooLarge, open_store, read_uri
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -81,3 +81,33 @@ def test_missing_bucket_is_one_line(s3):
     with pytest.raises(StoreError) as caught:
         list(open_store("s3://no-such-bucket/x").list())
     assert "\n" not in caught.value.message
+
+
+def test_more_than_asked_for_is_not_read(store):
+    store.write("file", b"12345")
+    assert store.read("file", 5) == b"12345"
+    with pytest.raises(TooLarge, match="expected at most 4"):
+        store.read("file", 4)
+
+
+def test_what_is_no_file_of_the_folder_is_not_read(tmp_path):
+    (tmp_path / "secret").write_text("secret")
+    inside = tmp_path / "inside"
+    (inside / "deep").mkdir(parents=True)
+    os.mkfifo(inside / "pipe")
+    (inside / "here").symlink_to("deep/file")
+    (inside / "deep" / "file").write_text("inside")
+    (inside / "away").symlink_to("../secret")
+    (inside / "up").symlink_to("..")
+    (inside / "round").symlink_to("round")
+    store = open_store(str(inside))
+    assert store.read("here") == b"inside"
+    for key in ("away", "up/secret"):
+        with pytest.raises(StoreError, match="expected a file inside") as caught:
+            store.read(key)
+        assert caught.value.cause == "outside"
+    for key in ("pipe", "round", "deep", "a" * 5000):
+        with pytest.raises(NotFound):
+            store.read(key)
+    # A link out is listed, so that it can be told why it is not read.
+    assert [entry.key for entry in store.list()] == ["away", "deep/file", "here"]

@@ -66,9 +66,8 @@ def _keep_docs(run: Run, folder: Path) -> None:
 
 def _conclude(report: ValidationReport, quarantine: pd.DataFrame) -> None:
     if not report.success:
-        raise DataRejected(
-            _told(report.problems), remedy="Open data_docs/index.html, correct the data, start a new run."
-        )
+        remedy = "Open data_docs/index.html, correct the data, start a new run."
+        raise DataRejected(_told(report.problems), cause=report.cause, remedy=remedy)
     if len(quarantine):
         log.warning(
             "%d of %d rows are in quarantine, the first: %s", len(quarantine), report.images, quarantine["reason"][0]
