@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -22,7 +23,8 @@ from sklearn.datasets import load_sample_images
 
 from training.appearance import SIDE, appearance
 from training.images import describe
-from training.near_duplicates import RADIUS, SAME, candidates, hash_numbers, same_pictures
+from training.looks import Looks
+from training.near_duplicates import RADIUS, SAME, candidates, hash_numbers
 from training.sample import write_sample
 
 Change = Callable[[Image.Image], Image.Image]
@@ -67,33 +69,50 @@ def pieces(side: int = 160, stride: int = 53) -> list[Image.Image]:
 
 def measure(name: str, images: list[Image.Image]) -> None:
     """Print the confirmed pairs among the originals, then what is found of each kind of copy."""
-    hashes, signatures = described(images)
+    originals = Collection(images)
     print(f"\n{len(images)} {name}")
-    report_originals(candidates(hashes, 0), signatures)
+    report_originals(originals)
     print(f"{'copies':34}{'hash finds':>11}{'confirmed':>11}{'in wrong pair':>15}")
-    rows = [report_copies(kind, images, hashes, signatures, change) for kind, change in KINDS.items()]
+    rows = [report_copies(kind, images, change) for kind, change in KINDS.items()]
     print(line("all", *(np.concatenate(column) for column in zip(*rows, strict=True))), flush=True)
 
 
-def report_originals(pairs: np.ndarray, signatures: np.ndarray) -> None:
-    confirmed = same_pictures(signatures, pairs)
-    share = len(np.unique(pairs[confirmed])) / len(signatures)
+class Collection:
+    """Images in memory, looked at as `ingest` looks at files."""
+
+    def __init__(self, images: list[Image.Image]) -> None:
+        self.files = {str(place): _encoded(image, "BMP").getvalue() for place, image in enumerate(images)}
+        found = [describe(content)["signature"] for content in self.files.values()]
+        signatures = np.frombuffer(b"".join(found), np.uint8).reshape(-1, SIDE, SIDE)
+        self.hashes = hash_numbers(appearance(signatures)["perceptual_hash"])
+        self.names = np.array(list(self.files), object)
+        table = pd.DataFrame({"path": self.names, "sha256": self.names, "signature": found})
+        self._looks = Looks(self, table, table)
+
+    def read(self, key: str, at_most: int | None = None) -> bytes:
+        return self.files[key]
+
+    def same(self, pairs: np.ndarray) -> np.ndarray:
+        return self._looks.same(self.names[pairs])
+
+
+def report_originals(originals: Collection) -> None:
+    pairs = candidates(originals.hashes, 0)
+    confirmed = originals.same(pairs)
+    share = len(np.unique(pairs[confirmed])) / len(originals.names)
     print(
         f"originals: {len(pairs)} pairs proposed, {confirmed.sum()} confirmed, {share:.2%} of the images in one, "
-        f"largest cluster {largest_cluster(pairs[confirmed], len(signatures))}"
+        f"largest cluster {largest_cluster(pairs[confirmed], len(originals.names))}"
     )
 
 
-def report_copies(
-    kind: str, images: list[Image.Image], hashes: np.ndarray, signatures: np.ndarray, change: Change
-) -> tuple[np.ndarray, ...]:
+def report_copies(kind: str, images: list[Image.Image], change: Change) -> tuple[np.ndarray, ...]:
     """For each copy: did the hash propose its original, was it confirmed, was another image."""
     count = len(images)
-    copy_hashes, copies = described([change(image) for image in images])
-    pairs = candidates(np.concatenate([hashes, copy_hashes]), count)
+    both = Collection([*images, *map(change, images)])
+    pairs = candidates(both.hashes, count)
     pairs = pairs[pairs[:, 0] < count]
-    same = same_pictures(np.concatenate([signatures, copies]), pairs)
-    own = pairs[:, 1] - count == pairs[:, 0]
+    same, own = both.same(pairs), pairs[:, 1] - count == pairs[:, 0]
     near, found, wrong = (
         np.isin(np.arange(count), pairs[chosen, 1] - count) for chosen in (own, own & same, ~own & same)
     )
@@ -103,13 +122,6 @@ def report_copies(
 
 def line(kind: str, near: np.ndarray, found: np.ndarray, wrong: np.ndarray) -> str:
     return f"{kind:34}{near.mean():11.2%}{found.mean():11.2%}{wrong.mean():15.2%}"
-
-
-def described(images: list[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
-    """The manifest's hash of each image, and its signature."""
-    found = [describe(_encoded(image, "BMP").getvalue())["signature"] for image in images]
-    signatures = np.frombuffer(b"".join(found), np.uint8).reshape(-1, SIDE, SIDE)
-    return hash_numbers(appearance(signatures)["perceptual_hash"]), signatures
 
 
 def largest_cluster(pairs: np.ndarray, images: int) -> int:

@@ -16,11 +16,15 @@ RADIUS = 8
 # So many images of one hash take part in the search; thousands of black ones would otherwise be millions of pairs.
 EQUALS = 8
 # The least correlation of one picture. In the sample, the likest different cells (sister wafers, cut from neighbouring
-# slices of one crystal) reach 0.9986, and 99 % of the resized or re-encoded copies exceed 0.9985: between what is alike
-# and what is the same there is little room, so both sides were measured.
-SAME = 0.9983
-# Clipping begins at 255, and averaging spreads its edge; what is nearly white is not compared.
-WHITE = 215
+# slices of one crystal) reach 0.9986, and 99 % of the copies that do not clip exceed it: between what is alike and what
+# is the same there is little room, so both sides were measured.
+SAME = 0.9987
+# From here on two pictures may be one of which a part is lost in white; a closer look decides.
+ALIKE = 0.97
+LOST = 250
+# Clipping begins at 255, and averaging spreads its edge, the farther the smaller the picture; what is nearly white is
+# not compared.
+WHITE = {32: 215, 128: 240}
 # The least share of an image that must remain to be compared.
 COMPARABLE = 0.05
 # The least standard deviation, in grey levels, of a picture that shows anything.
@@ -133,29 +137,34 @@ def _within(hashes: np.ndarray, ones: np.ndarray, others: np.ndarray) -> Iterato
         yield block[one], others[other]
 
 
-def same_pictures(pictures: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Which pairs show one picture, apart from its size, encoding, brightness and contrast; bool (m,).
+def likenesses(pictures: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """How alike two pictures are, apart from size, encoding, brightness and contrast; float (m,), at most 1.
 
-    They do if they correlate to at least SAME where neither is nearly white. Pictures that show nothing there (black,
-    white, plain) correlate by their noise, and are one only if they are equal.
+    Their correlation where neither is nearly white. Pictures that show nothing there (black, white, plain) would
+    correlate by their noise; they are 1 if they are equal, and else 0.
 
     Args:
-        pictures: uint8 (n, side, side), each image's luminance brought to one small square.
+        pictures: uint8 (n, side, side), each image's luminance brought to one square of a side in WHITE.
         pairs: indices into these, (m, 2).
     """
     blocks = [pairs[start : start + _PAIRS].T for start in range(0, len(pairs), _PAIRS)]
-    return np.concatenate([np.empty(0, bool), *(_same(pictures[one], pictures[other]) for one, other in blocks)])
+    return np.concatenate([np.empty(0), *(_likeness(pictures[one], pictures[other]) for one, other in blocks)])
 
 
-def _same(ones: np.ndarray, others: np.ndarray) -> np.ndarray:
-    comparable = (np.maximum(ones, others) < WHITE).astype(np.float32)
+def partly_lost(pictures: np.ndarray) -> np.ndarray:
+    """Whether a part of a picture, (n, side, side), is as white as can be; bool (n,)."""
+    return np.asarray((pictures >= LOST).any(axis=(1, 2)))
+
+
+def _likeness(ones: np.ndarray, others: np.ndarray) -> np.ndarray:
+    comparable = (np.maximum(ones, others) < WHITE[ones.shape[1]]).astype(np.float32)
     sums, *pair = (_blocks(values) for values in (comparable, ones * comparable, others * comparable))
     weights = sums / np.maximum(sums.sum(axis=1, keepdims=True), 1)
     first, second = (_deviations(values / np.maximum(sums, 1), weights) for values in pair)
     spreads = [np.sqrt(np.vecdot(weights, values**2)) for values in (first, second)]
-    alike = np.vecdot(weights, first * second) >= SAME * spreads[0] * spreads[1]
     shows = (np.minimum(*spreads) >= FEATURELESS) & (comparable.mean(axis=(1, 2)) >= COMPARABLE)
-    return (alike & shows) | (ones == others).all(axis=(1, 2))
+    alike = np.vecdot(weights, first * second) / np.maximum(spreads[0] * spreads[1], 1e-9)
+    return np.where((ones == others).all(axis=(1, 2)), 1, np.where(shows, alike, 0))
 
 
 def _deviations(means: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -163,6 +172,8 @@ def _deviations(means: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _blocks(values: np.ndarray) -> np.ndarray:
-    """The sums of 2×2 squares of (n, side, side), since a single place holds JPEG's noise; (n, side² / 4)."""
-    rows = values[:, ::2] + values[:, 1::2]
-    return (rows[:, :, ::2] + rows[:, :, 1::2]).reshape(len(values), -1)
+    """The sums of 16×16 square blocks of (n, side, side), since a single place holds JPEG's noise; (n, 256)."""
+    while values.shape[1] > 16:
+        rows = values[:, ::2] + values[:, 1::2]
+        values = rows[:, :, ::2] + rows[:, :, 1::2]
+    return values.reshape(len(values), -1)

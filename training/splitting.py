@@ -4,35 +4,32 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 
-import numpy as np
 import pandas as pd
 
 from training import manifest
-from training.appearance import SIDE
 from training.assignment import bridging, place
 from training.config import SplitConfig
 from training.errors import NightshiftError
 from training.ledger import Ledger
-from training.near_duplicates import candidates, hash_numbers, same_pictures
+from training.looks import Looks
+from training.near_duplicates import candidates, hash_numbers
 
 log = logging.getLogger(__name__)
 _ATTEMPTS = 5
 _IMAGE = ["sha256", "perceptual_hash", "group"]
 
 
-def assign_splits(
-    table: pd.DataFrame, ledger: Ledger, config: SplitConfig, signatures: Callable[[], pd.DataFrame]
-) -> pd.DataFrame:
+def assign_splits(table: pd.DataFrame, ledger: Ledger, config: SplitConfig, looks: Callable[[], Looks]) -> pd.DataFrame:
     """The table with the columns split, near_duplicate_of and leakage; new assignments are added to the ledger.
 
     Args:
         table: path, group, and an image's facts; rows of what could not be decoded get no split.
-        signatures: gives sha256 and signature of the table's images; asked for where there are new ones.
+        looks: gives what the table's images look like; asked for where there are new ones.
     """
     for _ in range(_ATTEMPTS):
         known = ledger.read()
         ties = _ties(table, known)
-        placed = _placed(_fresh(table, known), known, ties, signatures, config)
+        placed = _placed(_fresh(table, known), known, ties, looks, config)
         new = placed[placed["split"].notna()]
         if not len(new) or ledger.append(new):
             return _with_splits(table, known, placed, ties)
@@ -65,11 +62,11 @@ def _placed(
     fresh: pd.DataFrame,
     known: pd.DataFrame,
     ties: Mapping[str, frozenset[str]],
-    signatures: Callable[[], pd.DataFrame],
+    looks: Callable[[], Looks],
     config: SplitConfig,
 ) -> pd.DataFrame:
     """The ledger's columns, and `leakage`, of the fresh images."""
-    elders = _elders(known, fresh, signatures()) if len(fresh) else {}
+    elders = _elders(known, fresh, looks()) if len(fresh) else {}
     units = {str(unit): list(images) for unit, images in fresh.groupby("unit", sort=False)["sha256"]}
     splits = dict(zip(known["sha256"], known["split"], strict=True)) if len(fresh) else {}
     placed = place(units, tied=ties, elders=elders, known=splits, config=config)
@@ -79,7 +76,7 @@ def _placed(
     return manifest.typed(fresh[_IMAGE].join(columns))
 
 
-def _elders(known: pd.DataFrame, fresh: pd.DataFrame, signatures: pd.DataFrame) -> dict[str, list[str]]:
+def _elders(known: pd.DataFrame, fresh: pd.DataFrame, looks: Looks) -> dict[str, list[str]]:
     """Fresh image -> older ones of the same picture: the hash proposes them, their pixels confirm.
 
     Only among images that are still there: what is gone can leak nothing, and who resembled it has its split already.
@@ -87,15 +84,10 @@ def _elders(known: pd.DataFrame, fresh: pd.DataFrame, signatures: pd.DataFrame) 
     both = pd.concat([known[_IMAGE], fresh[_IMAGE]], ignore_index=True)
     names = both["sha256"].to_numpy(object)
     proposed = names[candidates(hash_numbers(both["perceptual_hash"]), len(known))]
-    signatures = signatures[signatures["sha256"].isin(set(proposed.ravel()))]
-    places = {name: place for place, name in enumerate(signatures["sha256"])}
-    pairs = [(elder, younger) for elder, younger in proposed if elder in places]
-    pictures = np.frombuffer(b"".join(signatures["signature"]), np.uint8).reshape(-1, SIDE, SIDE)
-    indices = np.array([(places[elder], places[younger]) for elder, younger in pairs], np.int64).reshape(-1, 2)
+    pairs = looks.present(proposed)
     elders = defaultdict[str, list[str]](list)
-    for (elder, younger), same in zip(pairs, same_pictures(pictures, indices), strict=True):
-        if same:
-            elders[younger].append(elder)
+    for elder, younger in pairs[looks.same(pairs)]:
+        elders[younger].append(elder)
     log.info("%d pairs of images look alike, %d images show what an older one shows", len(pairs), len(elders))
     return elders
 

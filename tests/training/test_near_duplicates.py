@@ -8,7 +8,7 @@ from PIL import Image
 from training import near_duplicates
 from training.appearance import SIDE
 from training.images import describe
-from training.near_duplicates import EQUALS, RADIUS, candidates, hash_numbers, same_pictures
+from training.near_duplicates import EQUALS, RADIUS, SAME, candidates, hash_numbers, likenesses, partly_lost
 
 
 def by_brute_force(hashes, first_new):
@@ -104,12 +104,12 @@ def are_copies(originals, copies):
     """Of each original, whether its copy is found to be the same picture."""
     count = len(originals)
     pairs = np.stack([np.arange(count), np.arange(count) + count], axis=1)
-    return same_pictures(np.concatenate([originals, copies]), pairs)
+    return likenesses(np.concatenate([originals, copies]), pairs) >= SAME
 
 
 def test_a_hundred_different_cells_are_not_the_same_picture(cells):
     pairs = np.array(list(combinations(range(100), 2)))
-    assert not same_pictures(signatures(cells), pairs).any()
+    assert likenesses(signatures(cells), pairs).max() < SAME
 
 
 @pytest.mark.parametrize(
@@ -146,13 +146,26 @@ def test_pictures_of_nothing_are_the_same_only_if_equal():
     noise = [random.integers(0, 4, (SIDE, SIDE), dtype=np.uint8) for _ in range(2)]
     pictures = np.stack(plain + noise)
     pairs = np.array([(i, j) for i in range(6) for j in range(6)])
-    np.testing.assert_array_equal(same_pictures(pictures, pairs), pairs[:, 0] == pairs[:, 1])
+    np.testing.assert_array_equal(likenesses(pictures, pairs), (pairs[:, 0] == pairs[:, 1]).astype(float))
 
 
 def test_pairs_are_compared_alike_in_any_portions(cells, monkeypatch):
     originals, pairs = signatures(cells), np.array(list(combinations(range(60), 2)))
-    monkeypatch.setattr(near_duplicates, "SAME", 0.97)
-    whole = same_pictures(originals, pairs)
-    assert whole.any()
+    whole = likenesses(originals, pairs)
     monkeypatch.setattr(near_duplicates, "_PAIRS", 7)
-    np.testing.assert_array_equal(same_pictures(originals, pairs), whole)
+    np.testing.assert_array_equal(likenesses(originals, pairs), whole)
+
+
+def test_a_correlation_is_numpys(cells):
+    """Where nothing is white: of the means of the sixteen by sixteen blocks."""
+    originals = signatures(cells) // 2
+    blocks = originals.reshape(100, 16, 2, 16, 2).mean(axis=(2, 4)).reshape(100, -1)
+    truth = np.corrcoef(blocks)
+    pairs = np.array(list(combinations(range(100), 2)))
+    np.testing.assert_allclose(likenesses(originals, pairs), truth[pairs[:, 0], pairs[:, 1]], atol=1e-4)
+
+
+def test_a_picture_is_partly_lost_where_it_is_white():
+    pictures = np.full((2, SIDE, SIDE), 100, np.uint8)
+    pictures[1, 3, 4] = 255
+    assert partly_lost(pictures).tolist() == [False, True]

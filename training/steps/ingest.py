@@ -5,6 +5,7 @@ import logging
 from training import manifest
 from training.known_images import KnownImages
 from training.ledger import Ledger
+from training.looks import Looks
 from training.reading import read_all
 from training.run_folder import Run
 from training.sources import fingerprint, list_sources
@@ -28,6 +29,7 @@ def work(run: Run) -> None:
     log.info("%d labelled images in %s", len(sources), run.config.data.uri)
     known, ledger = KnownImages(kept, run.config.data), Ledger(kept, run.config.split)
     read = read_all(data, entries, sources, run.config.data, known)
-    table = manifest.from_table(assign_splits(read, ledger, run.config.split, known.signatures))
+    placed = assign_splits(read, ledger, run.config.split, lambda: Looks(data, read, known.signatures()))
+    table = manifest.from_table(placed)
     run.store.write("manifest.parquet", manifest.to_parquet(table))
     log.info("%d images, %d not decodable", len(table), table["error"].notna().sum())
