@@ -24,7 +24,8 @@ class StepLosses(keras.callbacks.Callback):
         explain(model, x, y, fit_loss=np.array(steps.epochs[-1]))
 
     Args:
-        metric: the bare loss, named "cross_entropy"; by default that of a binary classifier's probability.
+        metric: the bare loss, named "cross_entropy"; by default that of a binary classifier's probability
+            (`training.objective.bare_loss` has it for more classes).
 
     Raises:
         Diverged: a step's loss is NaN or infinite.

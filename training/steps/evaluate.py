@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from training import champion, metrics, network, report
+from training.augment import augmented
 from training.calibration import serving_prior
 from training.comparison import compare, served_logits
 from training.determinism import make_deterministic
@@ -82,17 +83,19 @@ def _telescope(
     kept: Any = steps["kept_epoch"]
     per_step: Any = steps["losses"]
     x, y = _training(run, plan, plan.take(_listed(run), "evaluate"))
+    settings, size = run.config.augment, run.config.train.batch_size
     evaluation = explain(
         model,
         x,
         y,
         fit_loss=np.array(per_step[kept - 1]),
-        batch_size=run.config.train.batch_size,
+        batch_size=size,
         natural=natural,
         validation=validation,
         seed=run.config.seed,
         recalibrated=statistics,
         serve_recalibrated=serve_recalibrated,
+        augmented=augmented(plan, settings, x, "evaluate", size) if settings.enabled else None,
         resamples=run.config.evaluate.resamples,
     )
     return evaluation.model_copy(update={"kept_epoch": kept, "penalties": float(sum(model.losses))})
