@@ -9,9 +9,10 @@ import keras
 import numpy as np
 
 from training.batchnorm import NotFinite, Recalibrator, put_back, statistics_variables
+from training.evaluation import BARE_LOSS
 from training.logits import batches, cross_entropies, in_batches, inference_logits
 from training.progress import Progress, clock
-from training.step_losses import BARE_LOSS, not_finite
+from training.step_losses import not_finite
 
 log = logging.getLogger(__name__)
 MONITOR = "recalibrated_val_loss"

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import keras
 import numpy as np
 
-from training.step_losses import BARE_LOSS
+from training.evaluation import BARE_LOSS
 
 
 def units(classes: int) -> int:
@@ -14,7 +14,7 @@ def units(classes: int) -> int:
 
 
 def targets(numbers: np.ndarray, outputs: int) -> np.ndarray:
-    """Class numbers (n,) as what the outputs are compared with: float32 (n, outputs), one-hot where there are several."""
+    """Class numbers (n,) as what the outputs are compared with: float32 (n, outputs), one-hot if several."""
     if outputs == 1:
         return numbers.astype(np.float32)[:, None]
     return keras.utils.to_categorical(numbers, outputs).astype(np.float32)

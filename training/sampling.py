@@ -187,7 +187,7 @@ def _rows(strategy: str, counts: np.ndarray) -> int:
 
 
 def _class_plans(
-    classes: Sequence[str], counts: Sequence[int], rows: Sequence[int], *, weighted: bool
+    classes: Sequence[str], counts: Sequence[int], rows: tuple[int, ...], *, weighted: bool
 ) -> Iterator[ClassPlan]:
     """Each class's part of its pool, which is its own or that of all."""
     total, pooled = sum(counts), len(rows) == 1

@@ -7,10 +7,7 @@ import keras
 import numpy as np
 
 from training.errors import Diverged
-from training.evaluation import MEANINGS, REMEDIES
-
-# Never weighted, smoothed or penalised: the loss every other one is compared with.
-BARE_LOSS = "cross_entropy"
+from training.evaluation import BARE_LOSS, MEANINGS, REMEDIES
 
 
 class StepLosses(keras.callbacks.Callback):

@@ -45,7 +45,8 @@ class Telescope:
     ) -> RowLosses:
         """Cross-entropy of every row of `data`, shape (n,), under each way; of the others in inference mode alone.
 
-        In training mode the rows are shown as `augmented`, where that is given. Statistics and random state are put back afterwards; dropout draws from `seed`.
+        In training mode the rows are shown as `augmented`, where that is given. Statistics and random state are put
+        back afterwards; dropout draws from `seed`.
         """
         with _restored(self.model, seed):
             ways = self._ways(data, batch_size)

@@ -56,7 +56,7 @@ def test_the_threshold_is_chosen_on_validation_of_what_is_served(answers):
     logits, labels = answers
     prior = Prior(shift=(0.3, -0.6), method="analytic")
     raw = {"train": np.sort(logits, axis=0), "validation": logits, "test": logits[::-1]}
-    found = served_metrics(raw, dict.fromkeys(raw, labels), prior, seed=0)
+    found = served_metrics(raw, dict.fromkeys(raw, labels), prior, 0, ("a", "b"))
     served = probabilities(logits - 0.9)[:, 0]
     assert found["threshold"] == best_threshold(served, labels)
     plain = probabilities(logits)[:, 0]
@@ -69,4 +69,4 @@ def test_the_threshold_is_chosen_on_validation_of_what_is_served(answers):
 def test_nothing_is_said_of_logits_that_are_not_finite(answers):
     logits, labels = answers
     raw = {"train": logits, "validation": logits, "test": logits * np.nan}
-    assert served_metrics(raw, dict.fromkeys(raw, labels), Prior(shift=(0, 0), method="analytic"), seed=0) == {}
+    assert served_metrics(raw, dict.fromkeys(raw, labels), Prior(shift=(0, 0), method="analytic"), 0, ("a", "b")) == {}

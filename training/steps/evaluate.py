@@ -43,7 +43,7 @@ def work(run: Run) -> None:
     run.write_json("evaluation.json", evaluation.tree())
     verdict = judge(evaluation, run.config.gate, _against_champion(run, logits["after"], test[1]))
     run.write_json("verdict.json", verdict.tree())
-    scores = {name: probabilities(values)[:, 0] for name, values in logits.items()}
+    scores = {name: probabilities(values) for name, values in logits.items()}
     run.store.write("report.html", report.render(run, evaluation, verdict, scores, test[1]))
     _conclude(evaluation, verdict)
 
@@ -122,7 +122,7 @@ def _with_served(
     prior = serving_prior(
         plan, natural_statistics=recalibrated_on_natural, logits=raw["validation"], labels=labels["validation"]
     )
-    found = metrics.served_metrics(raw, labels, prior, run.config.seed)
+    found = metrics.served_metrics(raw, labels, prior, run.config.seed, plan.classes)
     update = found | {"prior": prior, "mini_batch_statistics": _mini_batches(run, served, data["test"], prior)}
     return evaluation.model_copy(update=update), {"before": raw["test"], "after": prior.corrected(raw["test"])}
 
