@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from training.config import RunConfig, load_config
-from training.sample import write_sample
+from training.sample import _wheel_data, write_sample
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 ROOT = Path(__file__).parents[1]
@@ -35,6 +35,24 @@ def few_cells(all_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     for name, _ in kept:
         shutil.copyfile(all_cells / name, folder / name)
     write_labels(folder, kept)
+    return folder
+
+
+GRADES = ("intact", "doubtful", "defective")
+
+
+@pytest.fixture(scope="session")
+def graded_cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 intact, 50 doubtful and 40 defective cells: defect probability 0, a third or two, and 1."""
+    folder, source = tmp_path_factory.mktemp("graded_cells"), _wheel_data()
+    (folder / "images").mkdir()
+    kept: dict[str, list[str]] = {grade: [] for grade in GRADES}
+    for name, probability in (line.split()[:2] for line in (source / "labels.csv").read_text().splitlines()):
+        kept[GRADES[0 if float(probability) == 0 else 2 if float(probability) == 1 else 1]].append(name)
+    rows = [[name, grade] for grade, most in zip(GRADES, (60, 50, 40), strict=True) for name in kept[grade][:most]]
+    for name, _ in rows:
+        shutil.copyfile(source / name, folder / name)
+    write_labels(folder, rows)
     return folder
 
 

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from training.batchnorm import NotFinite, Recalibrator, put_back, statistics_variables
+from training.evaluation import BARE_LOSS
 from training.logits import batches, cross_entropies, in_batches, inference_logits
 from training.progress import Progress, clock
 from training.step_losses import not_finite
@@ -77,6 +78,7 @@ class Narrator(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         log.info(
             "epoch %d/%d · loss %.3f · val_loss %.3f · %s %.3f · accuracy %.3f · val_auc %.3f · %s",
-            *(epoch + 1, self.epochs, logs["loss"], logs["val_loss"], MONITOR, logs[MONITOR]),
+            # The bare loss: class weights would make the other one incomparable.
+            *(epoch + 1, self.epochs, logs[BARE_LOSS], logs["val_loss"], MONITOR, logs[MONITOR]),
             *(logs["accuracy"], logs["val_auc"], clock(time.monotonic() - self.begun)),
         )

@@ -22,7 +22,9 @@ class Champion(Document):
         sha256: of that file.
         run: URI of the run it comes from.
         evaluation_sha256: of that run's `evaluation.json`.
-        threshold: probability at or above which an image counts as positive.
+        threshold: probability at or above which an image counts as positive; null where there are more than two
+            classes, of which the most probable counts.
+        test_roc_auc: of more than two classes, the mean of each against the rest.
         data: of the images it was trained, validated and tested on; drift is measured from it.
         rolled_back_to: the earlier number this entry brings back, if it does.
     """
@@ -33,7 +35,7 @@ class Champion(Document):
     run: str
     evaluation_sha256: str
     classes: tuple[str, ...]
-    threshold: float
+    threshold: float | None
     test_loss: float
     test_roc_auc: float
     promoted_at: str

@@ -9,7 +9,8 @@ import matplotlib
 import numpy as np
 from sklearn.metrics import roc_curve
 
-from training.calibration import reliability
+from training.calibration import claims, reliability
+from training.evaluation import BARE_LOSS
 
 matplotlib.use("svg")
 from matplotlib import pyplot as plt
@@ -47,7 +48,8 @@ def learning_curves(history: Sequence[Mapping[str, float]], kept: int | None) ->
     epochs = [int(row["epoch"]) for row in history]
     figure, axes = _figure(7.6, 2.8)
     for column, label, colour in (
-        ("loss", "fit", _INK),
+        # Bare, as the others are; what fit minimises may be weighted by class.
+        (BARE_LOSS, "fit", _INK),
         ("val_loss", "validation, statistics as they lag", _BAD),
         ("recalibrated_val_loss", "validation, recalibrated", _GOOD),
     ):
@@ -60,11 +62,16 @@ def learning_curves(history: Sequence[Mapping[str, float]], kept: int | None) ->
     return _svg(figure, "Learning curves")
 
 
-def roc_chart(labels: np.ndarray, scores: np.ndarray) -> str:
-    false_positive, recall, _ = roc_curve(labels, scores)
+def roc_chart(labels: np.ndarray, scores: np.ndarray, classes: Sequence[str]) -> str:
+    """Of two classes the positive one's curve, of more each one's against the rest; scores are (n, outputs)."""
     figure, axes = _figure(3.8, 3.4)
     axes.plot([0, 1], [0, 1], color=_GRID)
-    axes.plot(false_positive, recall, color=_INK)
+    if len(classes) == 2:
+        axes.plot(*roc_curve(labels, scores[:, 0])[:2], color=_INK)
+    else:
+        for number, label in enumerate(classes):
+            axes.plot(*roc_curve(labels == number, scores[:, number])[:2], label=f"{label} or not")
+        axes.legend(frameon=False, fontsize=8, loc="lower right")
     axes.set(xlabel="false-positive rate", ylabel="recall")
     return _svg(figure, "ROC curve on the test images")
 
@@ -73,16 +80,19 @@ def reliability_chart(labels: np.ndarray, scores: Mapping[str, np.ndarray]) -> s
     """Observed against predicted before and after prior correction, with 95 % intervals of the observed shares.
 
     Args:
-        labels: (n,) of 0 and 1.
-        scores: probabilities (n,) of the same images, as "before" and "after".
+        labels: class numbers (n,).
+        scores: probabilities (n, outputs) of the same images, as "before" and "after". Of more than two classes the
+            largest is held against whether it was right.
     """
+    several = scores["after"].shape[1] > 1
     figure, axes = _figure(3.8, 3.4)
     axes.plot([0, 1], [0, 1], color=_GRID)
     for name, label, colour in (("before", "before prior correction", _BAD), ("after", "after, as served", _GOOD)):
-        found = reliability(scores[name], labels)
+        found = reliability(*claims(scores[name], labels))
         axes.vlines(found.predicted, *found.intervals, color=colour, alpha=0.35, linewidth=3)
         axes.plot(found.predicted, found.observed, marker="o", markersize=4, color=colour, label=label)
-    axes.set(xlabel="predicted probability", ylabel="observed share")
+    predicted = "largest probability (confidence)" if several else "predicted probability"
+    axes.set(xlabel=predicted, ylabel="share that was right" if several else "observed share")
     axes.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
     return _svg(figure, "Reliability on the test images")
 
@@ -116,7 +126,7 @@ def _by_depth(layers: Sequence[Mapping[str, Any]], key: str) -> tuple[list[int],
 
 def _scale(history: Sequence[Mapping[str, float]]) -> str:
     """Lagging statistics can put one curve two orders of magnitude above the other."""
-    return "log" if max(row["val_loss"] for row in history) > 5 * max(row["loss"] for row in history) else "linear"
+    return "log" if max(row["val_loss"] for row in history) > 5 * max(row[BARE_LOSS] for row in history) else "linear"
 
 
 def _figure(width: float, height: float) -> Any:

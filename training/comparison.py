@@ -4,10 +4,10 @@ from collections.abc import Iterable
 
 import keras
 import numpy as np
-from sklearn.metrics import roc_auc_score
 
 from training import bootstrap
 from training.logits import cross_entropies, in_batches, inference_logits
+from training.metrics import roc_auc
 from training.verdict import Comparison
 
 
@@ -20,7 +20,7 @@ def served_logits(model: keras.Model, images: Iterable[np.ndarray]) -> np.ndarra
 def compare(
     number: int, champion: np.ndarray, candidate: np.ndarray, labels: np.ndarray, *, resamples: int, seed: int
 ) -> Comparison:
-    """Loss and ROC AUC of two models' logits (n, 1) on the same images, with a paired-bootstrap interval."""
+    """Loss and ROC AUC of two models' logits (n, outputs) on the same images, with a paired-bootstrap interval."""
     losses = cross_entropies(candidate, labels), cross_entropies(champion, labels)
     difference = losses[0] - losses[1]
     random = np.random.default_rng(seed)
@@ -31,6 +31,6 @@ def compare(
         candidate_loss=float(losses[0].mean()),
         difference=float(difference.mean()),
         interval=bootstrap.interval(draws),
-        champion_roc_auc=float(roc_auc_score(labels, champion[:, 0])),
-        candidate_roc_auc=float(roc_auc_score(labels, candidate[:, 0])),
+        champion_roc_auc=roc_auc(champion, labels),
+        candidate_roc_auc=roc_auc(candidate, labels),
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from training.errors import ConfigError, received
 
@@ -25,7 +25,9 @@ class DataConfig(_Section):
         min_length=1,
         description="Folder or s3:// prefix holding labels.csv (path,label[,group]) or one sub-folder a class.",
     )
-    classes: tuple[str, str] = Field(description="The two labels; the second is the positive class.")
+    classes: tuple[str, ...] = Field(
+        description="Two or more labels; of two, the second is the positive class.", json_schema_extra={"minItems": 2}
+    )
     min_side: int = Field(32, ge=1, description="Smallest accepted width and height, in pixels.")
     max_side: int = Field(8192, ge=1, description="Largest accepted width and height, in pixels.")
     max_pixels: int = Field(2**25, ge=1, description="Most width times height; larger images are not decoded.")
@@ -38,11 +40,12 @@ class DataConfig(_Section):
         0.01, ge=0, lt=1, description="Share of rows that may be put into quarantine; with more the night fails."
     )
 
-    @model_validator(mode="after")
-    def _two_different_classes(self) -> Self:
-        if self.classes[0] == self.classes[1]:
-            raise ValueError("the two classes must differ")
-        return self
+    @field_validator("classes")
+    @classmethod
+    def _two_or_more_different_classes(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        if len(classes) < 2 or len(set(classes)) < len(classes):
+            raise ValueError("two or more different labels")
+        return classes
 
 
 class SplitConfig(_Section):
@@ -112,9 +115,29 @@ class ModelConfig(_Section):
 
 
 class SamplingConfig(_Section):
-    strategy: Literal["oversample", "none"] = Field(
-        "oversample", description="oversample: minority images repeat until classes are equal. none: as they come."
+    strategy: Literal["oversample", "undersample", "class_weight", "none"] = Field(
+        "oversample",
+        description="oversample: images of the smaller classes repeat until classes are equal. undersample: of the "
+        "larger ones, each epoch shows another part. class_weight: as they come, the loss weighted so that classes are "
+        "equal. none: as they come.",
     )
+
+
+class AugmentConfig(_Section):
+    flips: Literal["none", "horizontal", "vertical", "both"] = Field(
+        "none", description="Directions in which every other training image is flipped."
+    )
+    rotation: float = Field(0, ge=0, le=180, description="Largest rotation either way, in degrees.")
+    shift: float = Field(0, ge=0, le=0.5, description="Largest shift either way along each axis, as part of the side.")
+    brightness: float = Field(0, ge=0, le=1, description="Most that is added or taken away, as part of 255.")
+    apply_to: Literal["repeated", "all"] = Field(
+        "repeated", description="repeated: an image's second and later showings in an epoch. all: every one."
+    )
+
+    @property
+    def enabled(self) -> bool:
+        """Whether anything is ever changed."""
+        return self.flips != "none" or max(self.rotation, self.shift, self.brightness) > 0
 
 
 class TrainConfig(_Section):
@@ -215,6 +238,7 @@ class RunConfig(_Section):
     )
     model: ModelConfig = Field(default_factory=ModelConfig)
     sampling: SamplingConfig = Field(default_factory=SamplingConfig)
+    augment: AugmentConfig = Field(default_factory=AugmentConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)
     recalibrate: RecalibrateConfig = Field(default_factory=RecalibrateConfig)
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
@@ -226,6 +250,12 @@ class RunConfig(_Section):
     def _head_epochs_come_before_others(self) -> Self:
         if self.train.head_epochs and self.model.layers_that_train == "head":
             raise ValueError(f"train.head_epochs 0 where only the head trains, not {self.train.head_epochs}")
+        return self
+
+    @model_validator(mode="after")
+    def _augmented_images_have_no_stored_features(self) -> Self:
+        if self.augment.enabled and self.model.policy == "features":
+            raise ValueError("no augment with model.policy 'features', which are computed once from each image")
         return self
 
 

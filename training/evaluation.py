@@ -6,6 +6,8 @@ from typing import Any
 from training.documents import Document
 from training.sampling import Prior
 
+# The column of `history.csv` every other loss is compared with: never weighted, smoothed or penalised.
+BARE_LOSS = "cross_entropy"
 # The chain from the loss `fit` reported to the loss on validation; each link is one cause.
 CHAIN = {
     "moving_weights": ("fit", "train_mode"),

@@ -38,7 +38,7 @@ def fit_on_features(
 
 
 def divided(model: keras.Model) -> tuple[keras.Model, keras.Model]:
-    """The model up to its pooled features (n, channels), and from these to the probability, over the same layers."""
+    """The model up to its pooled features (n, channels), and from these to the probabilities, over the same layers."""
     pool = model.get_layer("pool")
     base = keras.Model(model.input, pool.output)
     x = start = keras.Input(pool.output.shape[1:], name="features")

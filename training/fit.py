@@ -11,13 +11,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from training.augment import WIDTH, apply, changes
 from training.callbacks import Narrator, RecalibratedValidation, Stamp
-from training.config import TrainConfig
+from training.config import AugmentConfig, TrainConfig
 from training.network import head_alone
+from training.objective import bare_loss, compile_classifier, targets
 from training.sampling import SamplingPlan
 from training.step_losses import StepLosses
 
 HEAD, FINE_TUNE = 1, 2
+AS_THEY_ARE = AugmentConfig()
 
 
 @dataclass(frozen=True)
@@ -49,18 +52,20 @@ def fit(
     validation: tuple[np.ndarray, np.ndarray],
     config: TrainConfig,
     folder: Path,
+    augment: AugmentConfig = AS_THEY_ARE,
 ) -> Fitted:
     """Train on the plan's epochs: `head_epochs` of the head alone, then those of which one is kept.
 
     Args:
         inputs: of shape (n, …), in the order of ``plan.images``: uint8 pixels, or whatever else the model takes.
+            Only pixels can be augmented.
         validation: inputs and class numbers.
         folder: where the best model so far and TensorBoard's logs are written.
 
     Raises:
         Diverged: a loss became NaN or infinite.
     """
-    training = _Training(model, plan, inputs, validation, config, folder)
+    training = _Training(model, plan, inputs, validation, config, folder, augment)
     for stage in stages(config):
         with head_alone(model) if stage.number == HEAD else nullcontext():
             training.run(stage)
@@ -97,20 +102,23 @@ class _Training:
         validation: tuple[np.ndarray, np.ndarray],
         config: TrainConfig,
         folder: Path,
+        augment: AugmentConfig,
     ) -> None:
         self.model, self.plan, self.inputs, self.validation = model, plan, inputs, validation
         self.config, self.folder, self.best = config, folder, folder / "best.keras"
-        self.steps, self.rows = StepLosses(), list[dict[str, float]]()
+        self.augment, self.outputs = augment, model.output_shape[-1]
+        self.steps, self.rows = StepLosses(bare_loss(self.outputs)), list[dict[str, float]]()
         self.narrator = Narrator(config.batch_size, plan.steps_per_epoch, config.head_epochs + config.epochs)
 
     def run(self, stage: Stage) -> None:
-        _compile(self.model, stage.learning_rate, self.steps.metric)
+        compile_classifier(self.model, stage.learning_rate, self.steps.metric)
         history = self.model.fit(
-            _epochs(self.plan, self.inputs, stage.epochs),
+            _epochs(self.plan, self.inputs, self.outputs, self.augment, stage.epochs),
+            class_weight=self.plan.class_weights,
             steps_per_epoch=self.plan.steps_per_epoch,
             initial_epoch=stage.epochs.start,
             epochs=stage.epochs.stop,
-            validation_data=_labelled(self.validation, self.config.batch_size),
+            validation_data=_labelled(self.validation, self.outputs, self.config.batch_size),
             callbacks=list(self._callbacks(stage)),
             shuffle=False,  # the plan has shuffled already
             verbose=0,
@@ -148,46 +156,43 @@ def _watching(config: TrainConfig, best: Path) -> Iterator[keras.callbacks.Callb
         yield callbacks.ReduceLROnPlateau(monitor=monitor, mode="min", factor=0.1, patience=patience, min_delta=1e-4)
 
 
-def _compile(model: keras.Model, learning_rate: float, bare_loss: keras.metrics.Metric) -> None:
-    """Compile as TensorFlow's tutorial on imbalanced data does, with the bare loss beside."""
-    metrics = keras.metrics
-    model.compile(
-        optimizer=keras.optimizers.Adam(learning_rate),
-        loss=keras.losses.BinaryCrossentropy(),
-        metrics=[
-            bare_loss,
-            metrics.TruePositives(name="tp"),
-            metrics.FalsePositives(name="fp"),
-            metrics.TrueNegatives(name="tn"),
-            metrics.FalseNegatives(name="fn"),
-            metrics.BinaryAccuracy(name="accuracy"),
-            metrics.Precision(name="precision"),
-            metrics.Recall(name="recall"),
-            metrics.AUC(name="auc"),
-            metrics.AUC(name="prc", curve="PR"),
-        ],
-    )
-
-
-def _epochs(plan: SamplingPlan, inputs: np.ndarray, epochs: range) -> tf.data.Dataset:
+def _epochs(
+    plan: SamplingPlan, inputs: np.ndarray, outputs: int, augment: AugmentConfig, epochs: range
+) -> tf.data.Dataset:
     """Batches of these epochs, one after the other, in the plan's order."""
-    labels = np.asarray(plan.labels, np.float32)[:, None]
+    labels = targets(np.asarray(plan.labels), outputs)
+    dataset = _batches(plan, epochs, inputs, labels)
+    if augment.enabled:
+        done = _changes(plan, augment, inputs.shape[1], epochs)
+        dataset = tf.data.Dataset.zip(dataset, done).map(lambda pair, changed: (apply(pair[0], changed), pair[1]))
+    return dataset.prefetch(2)
 
-    def rows() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+
+def _batches(plan: SamplingPlan, epochs: range, *arrays: np.ndarray) -> tf.data.Dataset:
+    """The same rows of each array, which are in the order of ``plan.images``."""
+
+    def rows() -> Iterator[tuple[np.ndarray, ...]]:
         for number in epochs:
             for batch in np.split(plan.epoch(number), plan.steps_per_epoch):
-                yield inputs[batch], labels[batch]
+                yield tuple(array[batch] for array in arrays)
 
-    signature = (
-        tf.TensorSpec((plan.batch_size, *inputs.shape[1:]), inputs.dtype),
-        tf.TensorSpec((plan.batch_size, 1), tf.float32),
-    )
-    return tf.data.Dataset.from_generator(rows, output_signature=signature).prefetch(2)
+    signature = tuple(tf.TensorSpec((plan.batch_size, *array.shape[1:]), array.dtype) for array in arrays)
+    return tf.data.Dataset.from_generator(rows, output_signature=signature)
 
 
-def _labelled(data: tuple[np.ndarray, np.ndarray], batch_size: int) -> tf.data.Dataset:
+def _changes(plan: SamplingPlan, augment: AugmentConfig, side: int, epochs: range) -> tf.data.Dataset:
+    """How augmentation changes the rows of each batch."""
+
+    def rows() -> Iterator[np.ndarray]:
+        for number in epochs:
+            yield from np.split(changes(plan, augment, side, number), plan.steps_per_epoch)
+
+    return tf.data.Dataset.from_generator(rows, output_signature=tf.TensorSpec((plan.batch_size, WIDTH), tf.float32))
+
+
+def _labelled(data: tuple[np.ndarray, np.ndarray], outputs: int, batch_size: int) -> tf.data.Dataset:
     inputs, labels = data
-    return tf.data.Dataset.from_tensor_slices((inputs, labels.astype(np.float32)[:, None])).batch(batch_size)
+    return tf.data.Dataset.from_tensor_slices((inputs, targets(labels, outputs))).batch(batch_size)
 
 
 def _rows(history: dict[str, list[float]], first: int) -> list[dict[str, float]]:

@@ -28,6 +28,7 @@ def explain(
     seed: int = 0,
     recalibrated: Mapping[str, np.ndarray] | None = None,
     serve_recalibrated: bool = False,
+    augmented: np.ndarray | None = None,
     resamples: int = 2000,
 ) -> Evaluation:
     """Measure each loss between what `fit` reported and what validation shows, and name what separates them.
@@ -44,13 +45,20 @@ def explain(
         validation: images never trained on.
         recalibrated: BatchNorm statistics (see `statistics_of`) of the recalibrated model; by default measured on x.
         serve_recalibrated: whether these, or those the model came with, are what is served.
+        augmented: x as augmentation in the input pipeline changes it, for the loss in training mode.
 
     Returns:
         Losses in nats, their differences and intervals; absent inputs give null terms.
     """
     telescope = model if isinstance(model, Telescope) else Telescope(model)
     rows = telescope.row_losses(
-        (x, y), batch_size, seed=seed, recalibrated=recalibrated, natural=natural, validation=validation
+        (x, y),
+        batch_size,
+        seed=seed,
+        recalibrated=recalibrated,
+        natural=natural,
+        validation=validation,
+        augmented=augmented,
     )
     rows["served"] = rows["inference" if serve_recalibrated else "inference_before"]
     images = _Images({"list": (x, y), "natural": natural, "validation": validation})

@@ -1,6 +1,7 @@
 """How good the served model is: ranking, calibration and decisions, with 95 % bootstrap intervals."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from sklearn.metrics import average_precision_score, brier_score_loss, confusion
 from training import bootstrap
 from training.calibration import calibration
 from training.logits import cross_entropies, probabilities
+from training.one_vs_rest import macro_area, several_class_metrics
 from training.sampling import Prior
 
 LEVEL = 0.95
@@ -16,15 +18,21 @@ _RESAMPLES = 1000
 
 
 def served_metrics(
-    raw: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray], prior: Prior, seed: int
+    raw: Mapping[str, np.ndarray],
+    labels: Mapping[str, np.ndarray],
+    prior: Prior,
+    seed: int,
+    classes: Sequence[str],
 ) -> dict[str, Any]:
     """What `Evaluation` holds of the served model: `metrics`, `threshold`, and `calibration` on the test images.
 
-    The threshold is chosen on validation, of the corrected probabilities that are served.
+    The threshold is chosen on validation, of the corrected probabilities that are served; of more than two classes
+    the largest of these decides, and there is none.
 
     Args:
-        raw: logits (n, 1) of "train", "validation" and "test" images, without prior correction.
-        labels: (n,) of 0 and 1.
+        raw: logits (n, outputs) of "train", "validation" and "test" images, without prior correction.
+        labels: class numbers (n,).
+        classes: their labels.
 
     Returns:
         Nothing when a logit is not finite.
@@ -32,9 +40,11 @@ def served_metrics(
     logits = {name: prior.corrected(values) for name, values in raw.items()}
     if not all(np.isfinite(values).all() for values in logits.values()):
         return {}
-    threshold = best_threshold(probabilities(logits["validation"])[:, 0], labels["validation"])
+    threshold = None
+    if len(classes) == 2:
+        threshold = best_threshold(probabilities(logits["validation"])[:, 0], labels["validation"])
     return {
-        "metrics": {name: binary_metrics(logits[name], labels[name], threshold, seed) for name in logits},
+        "metrics": {name: _metrics(logits[name], labels[name], classes, threshold, seed) for name in logits},
         "threshold": threshold,
         "calibration": {
             "before": calibration(raw["test"], labels["test"]),
@@ -51,9 +61,15 @@ def best_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def ranking(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Loss in nats and ROC AUC of logits (n, 1) against labels (n,) of 0 and 1."""
-    auc = roc_auc_score(labels, logits[:, 0])
-    return {"loss": float(cross_entropies(logits, labels).mean()), "roc_auc": float(auc)}
+    """Loss in nats and ROC AUC of logits (n, outputs) against class numbers (n,)."""
+    return {"loss": float(cross_entropies(logits, labels).mean()), "roc_auc": roc_auc(logits, labels)}
+
+
+def roc_auc(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Of logits (n, 1) against labels of 0 and 1; of (n, K), the mean over classes of each against the rest."""
+    if logits.shape[1] == 1:
+        return float(roc_auc_score(labels, logits[:, 0]))
+    return macro_area(probabilities(logits), labels)
 
 
 def binary_metrics(logits: np.ndarray, labels: np.ndarray, threshold: float, seed: int) -> dict[str, Any]:
@@ -77,10 +93,18 @@ def binary_metrics(logits: np.ndarray, labels: np.ndarray, threshold: float, see
     }
 
 
+def _metrics(
+    logits: np.ndarray, labels: np.ndarray, classes: Sequence[str], threshold: float | None, seed: int
+) -> dict[str, Any]:
+    if threshold is not None:
+        return binary_metrics(logits, labels, threshold, seed)
+    return several_class_metrics(logits, labels, classes, partial(_interval, labels=labels, seed=seed))
+
+
 def _interval(
     statistic: Callable[[np.ndarray], float], values: np.ndarray, labels: np.ndarray, seed: int
 ) -> list[float]:
-    """Percentile bootstrap of a statistic of values (n,), which are resampled within each class, classes in order."""
+    """Percentile bootstrap of a statistic of values (n, …), which are resampled within each class, classes in order."""
     random = np.random.default_rng(seed)
     classes = [values[labels == label] for label in np.unique(labels)]
     draws = [

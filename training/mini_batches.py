@@ -21,7 +21,7 @@ def mini_batch_statistics(
     dropped, so that every batch has the size of training's.
 
     Args:
-        x, y: images, shape (n, …), and labels (n,) of 0 and 1.
+        x, y: images, shape (n, …), and class numbers (n,).
         prior: the correction that the model is served with.
 
     Returns:

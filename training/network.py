@@ -11,21 +11,27 @@ from training.backbones import blocks, build_backbone
 from training.batchnorm import batch_norm_layers, fold_batch_norm, freeze_batch_norm
 from training.config import ModelConfig
 from training.errors import ConfigError, received
+from training.objective import units
 from training.store import S3, read_uri
 
 
-def build_model(config: ModelConfig) -> keras.Model:
-    """A classifier from pixels (n, size, size, 3), 0…255, to the positive class's probability (n, 1)."""
+def build_model(config: ModelConfig, classes: int = 2) -> keras.Model:
+    """A classifier from pixels (n, size, size, 3), 0…255, to probabilities.
+
+    Of two classes that of the positive one, (n, 1) from a sigmoid; of more each one's, (n, classes) from a softmax.
+    """
     size = config.input_size
     backbone = _backbone(config)
     pixels = keras.Input((size, size, 3), name="pixels")
     x = keras.layers.GlobalAveragePooling2D(name="pool")(backbone(pixels))
-    for number, units in enumerate(config.head_units, start=1):
-        x = keras.layers.Dense(units, activation="relu", name=f"head{number}")(x)
+    for number, width in enumerate(config.head_units, start=1):
+        x = keras.layers.Dense(width, activation="relu", name=f"head{number}")(x)
         x = keras.layers.Dropout(config.dropout, name=f"head{number}_dropout")(x)
     if not config.head_units:
         x = keras.layers.Dropout(config.dropout, name="pool_dropout")(x)
-    model = keras.Model(pixels, keras.layers.Dense(1, activation="sigmoid", name="probability")(x), name="classifier")
+    activation = "sigmoid" if classes == 2 else "softmax"
+    probability = keras.layers.Dense(units(classes), activation=activation, name="probability")(x)
+    model = keras.Model(pixels, probability, name="classifier")
     apply_policy(model, config)
     return model
 

@@ -33,8 +33,8 @@ def render(
     """The page for one night.
 
     Args:
-        scores: probabilities (n,) of the test images "before" and "after" prior correction.
-        labels: their classes, (n,) of 0 and 1.
+        scores: probabilities (n, outputs) of the test images "before" and "after" prior correction.
+        labels: their class numbers (n,).
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("training"), autoescape=True, undefined=jinja2.StrictUndefined
@@ -71,7 +71,7 @@ def _charts(run: Run, evaluation: Evaluation, scores: Mapping[str, np.ndarray], 
         "drift": charts.drift_chart(layers) if layers else "",
     }
     if evaluation.metrics:
-        drawn["roc"] = charts.roc_chart(labels, scores["after"])
+        drawn["roc"] = charts.roc_chart(labels, scores["after"], run.config.data.classes)
         drawn["reliability"] = charts.reliability_chart(labels, scores)
     return drawn
 

@@ -7,10 +7,7 @@ import keras
 import numpy as np
 
 from training.errors import Diverged
-from training.evaluation import MEANINGS, REMEDIES
-
-# Never weighted, smoothed or penalised: the loss every other one is compared with.
-BARE_LOSS = "cross_entropy"
+from training.evaluation import BARE_LOSS, MEANINGS, REMEDIES
 
 
 class StepLosses(keras.callbacks.Callback):
@@ -24,7 +21,8 @@ class StepLosses(keras.callbacks.Callback):
         explain(model, x, y, fit_loss=np.array(steps.epochs[-1]))
 
     Args:
-        metric: the bare loss, named "cross_entropy"; by default that of a binary classifier's probability.
+        metric: the bare loss, named "cross_entropy"; by default that of a binary classifier's probability
+            (`training.objective.bare_loss` has it for more classes).
 
     Raises:
         Diverged: a step's loss is NaN or infinite.

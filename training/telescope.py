@@ -41,13 +41,17 @@ class Telescope:
         recalibrated: Mapping[str, np.ndarray] | None = None,
         natural: Labelled | None = None,
         validation: Labelled | None = None,
+        augmented: np.ndarray | None = None,
     ) -> RowLosses:
         """Cross-entropy of every row of `data`, shape (n,), under each way; of the others in inference mode alone.
 
-        Statistics and random state are put back afterwards; dropout draws from `seed`.
+        In training mode the rows are shown as `augmented`, where that is given. Statistics and random state are put
+        back afterwards; dropout draws from `seed`.
         """
         with _restored(self.model, seed):
-            rows = {name: self._loss(way, data, batch_size) for name, way in self._ways(data, batch_size).items()}
+            ways = self._ways(data, batch_size)
+            shown = dict.fromkeys(ways, data) | ({} if augmented is None else {"train_mode": (augmented, data[1])})
+            rows = {name: self._loss(way, shown[name], batch_size) for name, way in ways.items()}
             self._recalibrate(data[0], batch_size, recalibrated)
             after = {"inference": data, "natural": natural, "validation": validation}
             return rows | {name: self._loss(self._infer, rows, batch_size) for name, rows in after.items()}

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 
-def small_network(*, momentum: float = 0.99, dropout: float = 0.0) -> keras.Model:
+def small_network(*, momentum: float = 0.99, dropout: float = 0.0, classes: int = 2) -> keras.Model:
     """Two convolutions with BatchNorm, the first inside a nested model; takes (n, 12, 12, 3)."""
     keras.utils.set_random_seed(0)
     layers = keras.layers
@@ -20,15 +20,15 @@ def small_network(*, momentum: float = 0.99, dropout: float = 0.0) -> keras.Mode
             layers.Conv2D(6, 3, name="second"),
             layers.BatchNormalization(momentum=momentum, name="bn2"),
             layers.GlobalAveragePooling2D(),
-            layers.Dense(1, activation="sigmoid"),
+            layers.Dense(1, activation="sigmoid") if classes == 2 else layers.Dense(classes, activation="softmax"),
         ]
     )
 
 
-def images(count: int = 160) -> tuple[np.ndarray, np.ndarray]:
-    """Noise around 3 ± 2, brighter for the positive class."""
+def images(count: int = 160, classes: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    """Noise around 3 ± 2, brighter for each further class."""
     random = np.random.default_rng(0)
-    labels = random.integers(0, 2, count)
+    labels = random.integers(0, classes, count)
     pixels = random.normal(3, 2, (count, 12, 12, 3)) + labels[:, None, None, None] * 0.5
     return pixels.astype(np.float32), labels
 

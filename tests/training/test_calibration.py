@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from training.calibration import Reliability, calibration, fitted_intercept, reliability, serving_prior
+from training.calibration import (
+    Reliability,
+    calibration,
+    fitted_intercept,
+    fitted_intercepts,
+    reliability,
+    serving_prior,
+)
 from training.errors import DataRejected
 from training.logits import cross_entropies, probabilities
 from training.sampling import make_plan, prior_shift
@@ -107,3 +114,67 @@ def test_intervals_are_wilsons(positive, images):
     low, high = Reliability(np.array([0.5]), np.array([positive / images]), np.array([images])).intervals
     truth = binomtest(positive, images).proportion_ci(0.95, method="wilson")
     assert (low[0], high[0]) == pytest.approx((truth.low, truth.high), abs=1e-12)
+
+
+@pytest.fixture
+def graded():
+    """Logits (600, 3) that are right but for a constant on each class."""
+    random = np.random.default_rng(1)
+    logits = random.normal(size=(600, 3)) * 2
+    chances = probabilities(logits + np.array([0.0, -2.0, 1.5]))
+    return logits, (random.random((600, 1)) > chances.cumsum(axis=1)[:, :2]).sum(axis=1)
+
+
+def test_each_classs_mean_probability_becomes_its_share(graded):
+    logits, labels = graded
+    constants = fitted_intercepts(logits, labels)
+    assert constants[0] == 0 and constants == pytest.approx([0, -2, 1.5], abs=0.3)
+    shares = np.bincount(labels) / len(labels)
+    np.testing.assert_allclose(probabilities(logits + constants).mean(axis=0), shares, atol=1e-8)
+
+
+def test_two_of_the_same_are_the_binary_constant(answers):
+    """A sigmoid's logit is the difference of a softmax's two."""
+    logits, labels = answers
+    pair = np.hstack([np.zeros_like(logits), logits])
+    assert fitted_intercepts(pair, labels)[1] == pytest.approx(fitted_intercept(logits, labels), abs=1e-7)
+
+
+@pytest.mark.parametrize("constants", [[0, 40, -3], [0, 300, -300], [5, 5, 5]])
+def test_constants_on_all_logits_are_taken_off_again(graded, constants):
+    logits, labels = graded
+    expected = fitted_intercepts(logits, labels) - constants + constants[0]
+    assert fitted_intercepts(logits + constants, labels) == pytest.approx(expected, abs=1e-6)
+
+
+def test_logits_of_one_value_give_the_shares_log_odds():
+    labels = np.repeat([0, 1, 2], [50, 30, 20])
+    assert fitted_intercepts(np.full((100, 3), 1.5), labels) == pytest.approx(np.log([1, 0.6, 0.4]), abs=1e-8)
+
+
+def test_a_class_that_validation_lacks_is_one_clear_line(graded):
+    with pytest.raises(DataRejected, match="validation: received 'no image of class 2', expected every class"):
+        fitted_intercepts(graded[0], np.minimum(graded[1], 1))
+
+
+def test_statistics_of_natural_images_are_those_trained_on_where_only_the_loss_is_weighted(graded):
+    logits, labels = graded
+    names = {f"{place:03d}": "abc"[label] for place, label in enumerate(labels)}
+    for strategy, method in (("class_weight", "analytic"), ("undersample", "fitted_on_validation")):
+        made = make_plan(names, "abc", strategy=strategy, batch_size=16, seed=0)
+        prior = serving_prior(made, natural_statistics=True, logits=logits, labels=labels)
+        assert prior.method == method and len(prior.shift) == 3
+
+
+def test_several_classes_are_calibrated_by_their_top_label(graded):
+    logits, labels = graded
+    scores, found = probabilities(logits), calibration(logits, labels)
+    right = scores.argmax(axis=1) == labels
+    assert found["mean_confidence"] == pytest.approx(scores.max(axis=1).mean())
+    assert found["accuracy"] == right.mean()
+    order = np.argsort(scores.max(axis=1), kind="stable").reshape(10, 60)
+    error = np.abs(scores.max(axis=1)[order].mean(axis=1) - right[order].mean(axis=1)).mean()
+    assert found["expected_calibration_error"] == pytest.approx(error)
+    assert found["binning"] == "equal_count_of_top_label_confidence"
+    after = calibration(logits + fitted_intercepts(logits, labels), labels)
+    assert all(after[name] < found[name] for name in ("log_loss", "brier", "expected_calibration_error"))

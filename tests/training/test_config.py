@@ -25,7 +25,13 @@ def test_roofs_is_the_seed_model():
         ("train.epochs=0", "train.epochs: received 0, expected greater than or equal to 1"),
         ("train.epoch=2", "train.epoch: received 2, expected no such key"),
         ("model.policy=thaw", "model.policy: received 'thaw'"),
-        ("data.classes=[a, a]", "the two classes must differ"),
+        ("data.classes=[a, a]", "data.classes: received ['a', 'a'], expected two or more different labels"),
+        ("data.classes=[a, b, a]", "data.classes: received ['a', 'b', 'a'], expected two or more different labels"),
+        ("data.classes=[a]", "data.classes: received ['a'], expected two or more different labels"),
+        ("data.classes=[]", "data.classes: received [], expected two or more different labels"),
+        ("sampling.strategy=smote", "sampling.strategy: received 'smote'"),
+        ("augment.rotation=-1", "augment.rotation: received -1, expected greater than or equal to 0"),
+        ("augment.flips=diagonal", "augment.flips: received 'diagonal'"),
         ("train=3", "train: received 3"),
         ("train.learning_rate=fast", "train.learning_rate: received 'fast'"),
         ("gate.max_loss_gap=.nan", "gate.max_loss_gap: received"),
@@ -59,6 +65,7 @@ def test_no_limit_at_all_is_refused():
         ({"model.policy": "frozen_batch_norm", "model.trainable_layers": "head_and_batch_norm"}, "policy 'trainable'"),
         ({"model.policy": "features", "train.head_epochs": 1}, "train.head_epochs 0 where only the head trains, not 1"),
         ({"model.trainable_layers": "head", "train.head_epochs": 1}, "train.head_epochs 0"),
+        ({"model.policy": "features", "augment.flips": "both"}, "no augment with model.policy 'features'"),
     ],
 )
 def test_contradictions_are_one_line(settings, told):

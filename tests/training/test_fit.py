@@ -11,7 +11,7 @@ from training.batchnorm import batch_norm_layers, learning_layers, recalibrate
 from training.config import TrainConfig
 from training.determinism import make_deterministic
 from training.errors import Diverged
-from training.fit import FINE_TUNE, HEAD, _epochs, fit, history_csv, stages
+from training.fit import AS_THEY_ARE, FINE_TUNE, HEAD, _epochs, fit, history_csv, stages
 from training.logits import cross_entropies
 from training.sampling import make_plan
 
@@ -43,7 +43,7 @@ def run(data, folder: Path, model=None, **settings):
 
 def test_batches_are_the_plans_epochs_in_order(data):
     plan, pixels, _ = data
-    shown = [(x.numpy(), y.numpy()) for x, y in _epochs(plan, pixels, range(1, 3))]
+    shown = [(x.numpy(), y.numpy()) for x, y in _epochs(plan, pixels, 1, AS_THEY_ARE, range(1, 3))]
     rows = np.concatenate([plan.epoch(1), plan.epoch(2)])
     np.testing.assert_array_equal(np.concatenate([x for x, _ in shown]), pixels[rows])
     np.testing.assert_array_equal(np.concatenate([y for _, y in shown])[:, 0], np.asarray(plan.labels)[rows])

@@ -4,8 +4,10 @@ import pytest
 
 from tests.training.models import images, in_batches, small_network, values
 from training.batchnorm import freeze_batch_norm, recalibrate
+from training.config import GateConfig
 from training.evaluation import BATCH_NORM, CHAIN
 from training.gap import explain, statistics_of
+from training.verdict import judge
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +110,28 @@ def test_weights_that_are_not_finite_give_null_losses():
     model.get_layer("second").kernel.assign(np.full(model.get_layer("second").kernel.shape, np.nan))
     losses = explain(model, x, y, fit_loss=0.5).losses
     assert losses["train_mode"] is None and losses["inference"] is None
+
+
+@pytest.fixture(scope="module")
+def three():
+    """Three classes, told apart by a softmax, with statistics that lag."""
+    model, (x, y) = small_network(momentum=0.999, dropout=0.3, classes=3), images(320, classes=3)
+    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
+    fit = model.fit(x, y, batch_size=32, epochs=3, verbose=0).history["loss"][-1]
+    return model, x, y, explain(model, x, y, fit_loss=np.full(10, fit))
+
+
+def test_several_classes_have_the_losses_keras_evaluates(three):
+    model, x, y, evaluation = three
+    assert evaluation.losses["inference_before"] == pytest.approx(model.evaluate(x, y, verbose=0), rel=1e-5)
+    one_hot = explain(model, x, np.eye(3)[y], fit_loss=np.full(10, evaluation.losses["fit"]))
+    assert one_hot.losses == evaluation.losses
+
+
+def test_the_gate_refuses_several_classes_that_lag_and_accepts_them_recalibrated(three):
+    model, x, y, evaluation = three
+    verdict = judge(evaluation, GateConfig())
+    assert not verdict.accepted and verdict.reasons[0].cause == "batch_norm"
+    assert evaluation.causes["batch_norm"] > 0.5
+    served = explain(model, x, y, fit_loss=np.full(10, evaluation.losses["fit"]), serve_recalibrated=True)
+    assert judge(served, GateConfig()).accepted

@@ -44,7 +44,9 @@ def measured(answers):
     """What is measured of the served model."""
     logits, labels = answers
     splits = ("train", "validation", "test")
-    return served_metrics(dict.fromkeys(splits, logits), dict.fromkeys(splits, labels), PRIOR, seed=0)
+    return served_metrics(
+        dict.fromkeys(splits, logits), dict.fromkeys(splits, labels), PRIOR, 0, ("intact", "defective")
+    )
 
 
 @pytest.fixture
@@ -52,7 +54,9 @@ def page(tmp_path, answers, measured):
     """The page of a night of which only what is given differs from a plain one."""
     config = load_config(SOLAR_CELLS, small_settings("data", tmp_path))
     run = Run(open_store(str(tmp_path / "run")), config)
-    run.store.write("history.csv", b"epoch,loss,val_loss,recalibrated_val_loss\n1,0.6,0.9,0.6\n2,0.4,7.0,0.5\n")
+    run.store.write(
+        "history.csv", b"epoch,cross_entropy,val_loss,recalibrated_val_loss\n1,0.6,0.9,0.6\n2,0.4,7.0,0.5\n"
+    )
     run.write_json("validation.json", {"counts": {"train": {"intact": 60, "defective": 30}}})
     run.write_json("provenance.json", {"steps": {}})
 
@@ -60,7 +64,7 @@ def page(tmp_path, answers, measured):
         run.write_json("batch_norm.json", BATCH_NORM | (batch_norm or {}))
         found = _evaluation(loss).model_copy(update=measured | (evaluation or {}))
         logits = {"before": answers[0], "after": PRIOR.corrected(answers[0])}
-        scores = {name: probabilities(values)[:, 0] for name, values in logits.items()}
+        scores = {name: probabilities(values) for name, values in logits.items()}
         text = render(run, found, judge(found, run.config.gate), scores, answers[1]).decode()
         return re.sub(r"\s+", " ", text)
 
@@ -136,5 +140,5 @@ def test_losses_that_are_not_finite_still_give_a_page(page):
 def test_charts_draw_what_is_there():
     only_before = [LAYER | dict.fromkeys(REMAINING)]
     assert "as served</text>" in drift_chart(LAYERS) and "as served</text>" not in drift_chart(only_before)
-    scores = {"before": np.array([0.2, 0.9]), "after": np.array([0.1, 0.8])}
+    scores = {"before": np.array([[0.2], [0.9]]), "after": np.array([[0.1], [0.8]])}
     assert "<svg " in reliability_chart(np.array([0, 1]), scores)

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from training import champion, metrics, network, report
+from training.augment import augmented
 from training.calibration import serving_prior
 from training.comparison import compare, served_logits
 from training.determinism import make_deterministic
@@ -43,7 +44,7 @@ def work(run: Run) -> None:
     run.write_json("evaluation.json", evaluation.tree())
     verdict = judge(evaluation, run.config.gate, _against_champion(run, logits["after"], test[1]))
     run.write_json("verdict.json", verdict.tree())
-    scores = {name: probabilities(values)[:, 0] for name, values in logits.items()}
+    scores = {name: probabilities(values) for name, values in logits.items()}
     run.store.write("report.html", report.render(run, evaluation, verdict, scores, test[1]))
     _conclude(evaluation, verdict)
 
@@ -83,17 +84,19 @@ def _telescope(
     kept: Any = steps["kept_epoch"]
     per_step: Any = steps["losses"]
     x, y = _training(run, plan, plan.take(_listed(run), "evaluate"))
+    settings, size = run.config.augment, run.config.train.batch_size
     evaluation = explain(
         model,
         x,
         y,
         fit_loss=np.array(per_step[kept - 1]),
-        batch_size=run.config.train.batch_size,
+        batch_size=size,
         natural=natural,
         validation=validation,
         seed=run.config.seed,
         recalibrated=statistics,
         serve_recalibrated=serve_recalibrated,
+        augmented=augmented(plan, settings, x, "evaluate", size) if settings.enabled else None,
         resamples=run.config.evaluate.resamples,
     )
     return evaluation.model_copy(update={"kept_epoch": kept, "penalties": float(sum(model.losses))})
@@ -120,7 +123,7 @@ def _with_served(
     prior = serving_prior(
         plan, natural_statistics=recalibrated_on_natural, logits=raw["validation"], labels=labels["validation"]
     )
-    found = metrics.served_metrics(raw, labels, prior, run.config.seed)
+    found = metrics.served_metrics(raw, labels, prior, run.config.seed, plan.classes)
     update = found | {"prior": prior, "mini_batch_statistics": _mini_batches(run, served, data["test"], prior)}
     return evaluation.model_copy(update=update), {"before": raw["test"], "after": prior.corrected(raw["test"])}
 

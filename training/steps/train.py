@@ -3,14 +3,17 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import keras
 import numpy as np
 
+from training.config import RunConfig
 from training.determinism import make_deterministic
 from training.features import fit_on_features
 from training.fit import Fitted, fit, history_csv
 from training.network import build_model
 from training.run_folder import Run
-from training.steps.inputs import labelled_split, read_plan, training_pixels
+from training.sampling import SamplingPlan
+from training.steps.inputs import Labelled, labelled_split, read_plan, training_pixels
 
 INPUTS = ("manifest.parquet", "quarantine.parquet", "sampling.json")
 OUTPUTS = ("checkpoint/model.keras", "checkpoint/steps.json", "history.csv")
@@ -21,11 +24,18 @@ def work(run: Run) -> None:
     pixels = training_pixels(run, plan, np.arange(len(plan.images)))
     validation = labelled_split(run, "validation")
     make_deterministic(run.config.seed)
-    model = build_model(run.config.model)
+    model = build_model(run.config.model, len(run.config.data.classes))
     with TemporaryDirectory() as folder:
-        train = fit_on_features if run.config.model.policy == "features" else fit
-        fitted = train(model, plan, pixels, validation, run.config.train, Path(folder))
+        fitted = _fit(run.config, model, plan, pixels, validation, Path(folder))
         _keep(run, fitted, Path(folder))
+
+
+def _fit(
+    config: RunConfig, model: keras.Model, plan: SamplingPlan, pixels: np.ndarray, validation: Labelled, folder: Path
+) -> Fitted:
+    if config.model.policy == "features":
+        return fit_on_features(model, plan, pixels, validation, config.train, folder)
+    return fit(model, plan, pixels, validation, config.train, folder, config.augment)
 
 
 def _keep(run: Run, fitted: Fitted, folder: Path) -> None:
