@@ -17,6 +17,7 @@ _NOTES = """\
   left them (what `model.evaluate` shows), and by recalibrated ones.
 - Accepted: the gate's verdict, in brackets what stood behind refusals. Without recalibration, the same gate judges D
   and its intervals in place of what is served; the kept epoch is the same.
+- ROC AUC of more than two classes is the mean of each against the rest.
 - The intervals of ROC AUC and test loss are 95 % bootstraps over test images, their bounds averaged over seeds: they
   say how far other test images could move the figure; the range says how far another seed moved it.
 - Mini-batch statistics: test images normalised by their own batch{batches} in place of what is served.

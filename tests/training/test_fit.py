@@ -165,3 +165,29 @@ def test_history_is_exact(data, tmp_path):
     _, fitted = run(data, tmp_path, epochs=2)
     rows = list(csv.DictReader(io.StringIO(history_csv(fitted.history).decode())))
     assert [{name: float(value) for name, value in row.items()} for row in rows] == fitted.history
+
+
+def test_class_weights_weigh_the_loss_alone(tmp_path):
+    """At a learning rate that moves nothing in float32, the first step's losses can be had by hand."""
+    x, labels = images(160, classes=3)
+    labels = np.where(np.arange(160) < 100, 0, labels)
+    plan = make_plan(
+        {f"{place:03d}": "abc"[label] for place, label in enumerate(labels)},
+        "abc",
+        strategy="class_weight",
+        batch_size=16,
+        seed=0,
+    )
+    model = small_network(classes=3)
+    truth = cross_entropies(np.log(model(x[plan.epoch(0)[:16]], training=True).numpy()), labels[plan.epoch(0)[:16]])
+    make_deterministic(0)
+    fitted = fit(
+        model, plan, x, (x[:60], labels[:60]), TrainConfig(**SETTINGS | {"learning_rate": 1e-30, "epochs": 1}), tmp_path
+    )
+    assert fitted.step_losses[0][0] == pytest.approx(truth.mean(), rel=1e-4)
+    row, order = fitted.history[0], plan.epoch(0).reshape(-1, 16)
+    scores = [small_network(classes=3)(x[rows], training=True).numpy() for rows in order]
+    losses = cross_entropies(np.log(np.concatenate(scores)), labels[order.ravel()])
+    weights = 160 / (3 * np.bincount(labels))
+    assert row["loss"] == pytest.approx((losses * weights[labels[order.ravel()]]).mean(), rel=1e-4)
+    assert row["cross_entropy"] == pytest.approx(losses.mean(), rel=1e-4)

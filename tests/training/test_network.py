@@ -148,3 +148,18 @@ def test_weights_may_live_on_s3(s3, tmp_path):
     model = build_model(small(weights=f"{s3}/w.weights.h5"))
     one, other = donor.get_weights(), model.layers[1].get_weights()
     assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_more_than_two_classes_have_a_softmax_unit_each():
+    """Everything before it is the two-class network, weight for weight."""
+    models = []
+    for classes in (2, 4):
+        keras.utils.set_random_seed(0)
+        models.append(build_model(small(head_units=(8,)), classes))
+    two, four = models
+    assert (two.output_shape, four.output_shape) == ((None, 1), (None, 4))
+    assert [model.layers[-1].name for model in models] == ["probability"] * 2
+    for one, other in zip(two.weights[:-2], four.weights[:-2], strict=True):
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
+    x = np.random.default_rng(0).integers(0, 255, (2, 32, 32, 3)).astype(np.float32)
+    np.testing.assert_allclose(four(x, training=False).numpy().sum(axis=1), 1, rtol=1e-6)
