@@ -102,6 +102,7 @@ def test_the_checkpoint_is_a_softmax_of_that_many_units(night):
     assert (layer.name, layer.units, layer.activation) == ("probability", 3, keras.activations.softmax)
 
 
+@pytest.mark.soak
 def test_three_classes_that_lag_are_refused(graded_cells, tmp_path):
     lagging = {"model.batch_norm_momentum": 0.999, "train.keep_epoch": "last", "recalibrate.enabled": False}
     shipped = {"gate.max_loss_gap": 0.25, "gate.max_batch_norm_gap": 0.15, "train.epochs": 2}
@@ -114,6 +115,7 @@ def test_three_classes_that_lag_are_refused(graded_cells, tmp_path):
     assert (tmp_path / "run" / "report.html").exists()
 
 
+@pytest.mark.soak
 def test_features_train_a_softmax_on_part_of_the_larger_classes(graded_cells, tmp_path):
     """On frozen BatchNorm nothing is recalibrated, so the analytic shift stays right on natural images too."""
     changes = {
