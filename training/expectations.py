@@ -18,7 +18,7 @@ from training.errors import ConfigError, received
 from training.manifest_rules import Rule, broken, complete, failed_rows, place, problem, rules, with_helpers
 from training.split import SPLITS
 
-__all__ = ["Checked", "ExpectationResult", "SplitShare", "ValidationReport", "check", "custom_expectations"]
+__all__ = ["Checked", "ExpectationResult", "SplitShare", "ValidationReport", "check"]
 _EXAMPLES = 5
 
 
@@ -101,7 +101,7 @@ def check(manifest: pd.DataFrame, config: RunConfig, docs_dir: Path, last: DataS
     Raises:
         ConfigError: an expectation of the config does not exist or takes other arguments.
     """
-    about_rows, about_all = custom_expectations(config)
+    about_rows, about_all = _custom_expectations(config)
     run = _Suites(docs_dir, config.name)
     rows, asked = with_helpers(manifest), [_tolerant(rule, config) for rule in (*rules(config), *about_rows)]
     found = run(f"{config.name}_images", rows, asked)
@@ -116,7 +116,7 @@ def check(manifest: pd.DataFrame, config: RunConfig, docs_dir: Path, last: DataS
     return Checked(_report(config, rows, failed, results, problems, cause, whole), failed)
 
 
-def custom_expectations(config: RunConfig) -> tuple[list[Rule], list[Rule]]:
+def _custom_expectations(config: RunConfig) -> tuple[list[Rule], list[Rule]]:
     """Those of the config: about rows, whose failures go into quarantine, and about the whole.
 
     Raises:
@@ -214,9 +214,13 @@ def _expectation(rule: Rule) -> Any:
     from training.image_expectations import expectation_of
 
     # Data Docs show the description in place of a sentence of Great Expectations' own; so it tells the limits too.
-    limits = "; ".join(f"{name}: {_shown(value)}" for name, value in rule.kwargs.items() if name != "column")
+    limits = "; ".join(f"{name}: {_shown(value)}" for name, value in _limits(rule).items())
     told = {"description": f"{rule.meaning} ({limits})" if limits else rule.meaning} if rule.meaning else {}
     return expectation_of(rule.expectation, rule.kwargs | told, {"rule": rule.name, "group": rule.group})
+
+
+def _limits(rule: Rule) -> dict[str, Any]:
+    return {name: value for name, value in rule.kwargs.items() if name != "column"}
 
 
 def _shown(value: Any) -> str:
@@ -244,7 +248,7 @@ def _judged(rule: Rule, found: Any) -> Rule:
 
 
 def _demanded(rule: Rule) -> str:
-    limits = ", ".join(f"{name}: {_shown(value)}" for name, value in rule.kwargs.items() if name != "column")
+    limits = ", ".join(f"{name}: {_shown(value)}" for name, value in _limits(rule).items())
     return f"{rule.expectation} ({limits})" if limits else rule.expectation
 
 
@@ -259,7 +263,7 @@ def _result(rule: Rule, found: Any, rows: pd.DataFrame) -> ExpectationResult:
         meaning=rule.meaning or found.expectation_config.description or "",
         success=bool(found.success),
         observed=_plain(detail.get("observed_value", detail.get("partial_unexpected_list", [])[:_EXAMPLES])),
-        limit={name: value for name, value in rule.kwargs.items() if name != "column"},
+        limit=_limits(rule),
         unexpected_count=int(detail.get("unexpected_count", 0)),
         examples=tuple(str(_plain(rows["path"][place])) for place in places),
     )

@@ -71,21 +71,22 @@ class Memory:
 _decoding = Memory(_MOST_MEMORY)
 
 
-def decode(content: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def decode(content: bytes) -> np.ndarray:
     """The image as uint8 height×width×3 RGB, turned upright as its EXIF orientation says.
 
-    Transparency is dropped, CMYK converted without a profile, and of 16 bits the upper 8 are kept.
+    Transparency is dropped, CMYK converted without a profile, and of 16 bits the upper 8 are kept. However large it is:
+    what `describe` let in by its limit must not be refused later.
 
     Raises:
-        Undecodable: it is damaged, of another format, moves, or has more than `max_pixels`.
+        Undecodable: it is damaged, of another format, or moves.
     """
-    with _loaded(content, max_pixels) as (image, _):
+    with _loaded(content) as (image, _):
         return np.asarray(_eight_bits(image).convert("RGB"))
 
 
 def luminance(content: bytes, side: int) -> np.ndarray:
     """The luminance (ITU-R 601-2) averaged down to one square, uint8 (side, side); raises as `decode` does."""
-    with _loaded(content, MAX_PIXELS) as (image, _):
+    with _loaded(content) as (image, _):
         return np.asarray(_square(image, side))
 
 
@@ -123,7 +124,7 @@ def thumbnail(content: bytes, side: int) -> bytes | None:
 
 
 @contextmanager
-def _loaded(content: bytes, max_pixels: int) -> Iterator[tuple[Any, str]]:
+def _loaded(content: bytes, max_pixels: int | None = None) -> Iterator[tuple[Any, str]]:
     """The decoded image, upright, and its format; while inside, its memory is counted."""
     with _told():
         image = Image.open(io.BytesIO(content), formats=FORMATS)
@@ -149,9 +150,9 @@ def _told() -> Iterator[None]:
         raise Undecodable(f"{type(error).__name__}: {reason}") from None
 
 
-def _refuse(image: Any, max_pixels: int) -> None:
+def _refuse(image: Any, max_pixels: int | None) -> None:
     width, height = image.size
-    if width * height > max_pixels:
+    if max_pixels is not None and width * height > max_pixels:
         raise Undecodable(f"{width}×{height} pixels, more than data.max_pixels ({max_pixels}): not decoded")
     # The second picture of a camera's MPO is a preview or the other eye's view.
     if getattr(image, "is_animated", False) and image.format != "MPO":

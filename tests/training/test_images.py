@@ -96,3 +96,10 @@ def test_a_thumbnail_is_small_and_keeps_the_sides():
     with Image.open(io.BytesIO(thumbnail(encoded(photo()), 15))) as small:
         assert small.size == (15, 10)
     assert thumbnail(b"nothing", 15) is None
+
+
+def test_what_a_limit_let_in_is_not_refused_later():
+    large = encoded(Image.new("L", (6000, 6000)))
+    assert "data.max_pixels" in describe(large)["error"]
+    assert describe(large, 6000**2)["error"] is None
+    assert decode(large).shape == (6000, 6000, 3)
