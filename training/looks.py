@@ -1,5 +1,7 @@
 """What the images of one data set look like, for the question which of them are the same picture."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pandas as pd
 
@@ -38,8 +40,9 @@ class Looks:
         alike = likenesses(self._pictures, indices)
         lost = partly_lost(self._pictures)[indices].any(axis=1)
         same = alike >= SAME
-        for place in np.flatnonzero(~same & (alike >= ALIKE) & lost):
-            same[place] = self._close(*pairs[place])
+        doubtful = ~same & (alike >= ALIKE) & lost
+        with ThreadPoolExecutor(self.data.readers) as readers:
+            same[doubtful] = list(readers.map(self._close, *pairs[doubtful].T))
         return same
 
     def _close(self, one: str, other: str) -> bool:
