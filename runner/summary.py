@@ -30,6 +30,7 @@ class Times:
 class Documents:
     """What the steps left in the run's folder."""
 
+    validation: Document | None
     evaluation: Document | None
     verdict: Document | None
     failure: Document | None
@@ -37,12 +38,14 @@ class Documents:
 
 def read_documents(run_uri: str) -> Documents:
     store = open_store(run_uri)
-    return Documents(*(_read(store, key) for key in ("evaluation.json", "verdict.json", FAILURE)))
+    keys = ("validation.json", "evaluation.json", "verdict.json", FAILURE)
+    return Documents(*(_read(store, key) for key in keys))
 
 
 def table(config: RunConfig, documents: Documents, tasks: list[Task], times: Times) -> list[str]:
     """The lines of the closing table."""
-    rows = [*_losses(config, documents.evaluation), *_verdict(documents), *_test(documents.evaluation)]
+    evaluation = documents.evaluation
+    rows = [*_data(documents.validation), *_losses(config, evaluation), *_verdict(documents), *_test(evaluation)]
     rows += [(f"task {task.name}", _task(task)) for task in tasks]
     rows += [("trigger to verdict", _seconds(times.verdict)), ("Airflow start (apart)", _seconds(times.start))]
     rows += [("installation (apart)", _seconds(times.install))] if times.install is not None else []
@@ -63,6 +66,12 @@ def pages(run_uri: str) -> list[str]:
 
 
 _PAGES = {"report": "report.html", "Data Docs": "data_docs/index.html"}
+
+
+def _data(validation: Document | None) -> Iterator[tuple[str, str]]:
+    if validation is not None:
+        reasons = ", ".join(f"{count} {rule}" for rule, count in validation["quarantined"].items())
+        yield "images", f"{validation['images']:,}" + (f", in quarantine: {reasons}" if reasons else "")
 
 
 def _losses(config: RunConfig, evaluation: Document | None) -> Iterator[tuple[str, str]]:

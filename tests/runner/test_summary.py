@@ -33,9 +33,11 @@ def rows(run) -> dict[str, str]:
 
 
 def test_every_figure_of_a_refused_night(run):
+    run.write("validation.json", json.dumps({"images": 93, "quarantined": {"decodable": 2, "leakage": 1}}).encode())
     run.write("evaluation.json", json.dumps(EVALUATION).encode())
     run.write("verdict.json", json.dumps(VERDICT).encode())
     assert rows(run) == {
+        "images": "93, in quarantine: 2 decodable, 1 leakage",
         "fit loss": "0.200",
         "evaluate, before recalibration": "1.700",
         "evaluate, after recalibration": "0.210",

@@ -31,6 +31,13 @@ BATCH_NORM = {
     "validation": None,
 }
 
+VALIDATION = {
+    "images": 93,
+    "accepted": 90,
+    "quarantined": {"decodable": 2, "leakage": 1},
+    "counts": {"train": {"intact": 60, "defective": 30}},
+}
+
 
 @pytest.fixture(scope="module")
 def answers():
@@ -57,7 +64,7 @@ def page(tmp_path, answers, measured):
     run.store.write(
         "history.csv", b"epoch,cross_entropy,val_loss,recalibrated_val_loss\n1,0.6,0.9,0.6\n2,0.4,7.0,0.5\n"
     )
-    run.write_json("validation.json", {"counts": {"train": {"intact": 60, "defective": 30}}})
+    run.write_json("validation.json", VALIDATION)
     run.write_json("provenance.json", {"steps": {}})
 
     def made(batch_norm=None, evaluation=None, loss=0.4):
@@ -83,6 +90,10 @@ def _evaluation(loss):
         kept_epoch=2,
         prior=PRIOR,
     )
+
+
+def test_the_page_tells_what_was_left_out_of_the_data(page):
+    assert "90 of 93 images were used; the others" in page() and "(decodable 2, leakage 1)" in page()
 
 
 def test_the_page_shows_calibration_before_and_after(page, answers):
