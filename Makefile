@@ -22,7 +22,7 @@ ui: ## Airflow with its pages, until Ctrl-C
 	@exec $(INSTALL) -- -m runner ui $(ARGS)
 
 test: lint ## All checks and tests
-	@exec $(INSTALL) --dev -- -m pytest $(ARGS)
+	@exec $(INSTALL) --dev -- -m pytest -n 2 --dist loadfile $(ARGS)
 
 soak: ## The long tests that `make test` leaves out
 	@exec $(INSTALL) --dev -- -m pytest -m soak $(ARGS)
