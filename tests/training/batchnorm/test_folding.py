@@ -246,5 +246,7 @@ QUICK = ("mobilenet_v2",)
     "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.soak) for name in BACKBONES]
 )
 def test_backbones(name, tmp_path):
+    """Up to what float32 rounds in the deepest of them; in float64 they agree to 1e-9 (see test_mechanics)."""
+    keras.utils.set_random_seed(0)
     model = build_backbone(name, 64 if name in QUICK else 96, None)
-    assert_folds(keras.Sequential([model, layers.GlobalAveragePooling2D()]), tmp_path, atol=3e-5)
+    assert_folds(keras.Sequential([model, layers.GlobalAveragePooling2D()]), tmp_path, atol=1e-4)
