@@ -1,10 +1,14 @@
-"""Two nights through a real Airflow, started as `make run` starts it: one that ships and one that must not."""
+"""Nights through a real Airflow, started as `make run` starts it: one that ships, one that must not, one killed."""
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -13,9 +17,11 @@ import yaml
 
 from runner import processes
 from tests.conftest import ROOT, SOLAR_CELLS, small_settings
+from tests.nights import assert_equal
 from tests.servers import webhook
-from training.config import load_config, to_json
-from training.steps import STEPS
+from training.config import load_config, parse_settings, to_json
+from training.steps import STEPS, run_all
+from training.store import open_store
 
 pytestmark = pytest.mark.airflow
 # The smallest night trains too little to be judged by; its gate lets it pass.
@@ -91,6 +97,41 @@ def test_a_diverged_night_fails_and_alerts_once(checkout, posted):
     assert path == "/ops" and "failed at evaluate (batch_norm)" in body["text"]
     assert sorted((checkout / "night" / "champion").rglob("*")) == before
     assert len(list((newest_run(checkout) / "alerts").iterdir())) == 1
+
+
+@pytest.mark.soak
+def test_a_task_killed_while_it_trains_is_retried_and_goes_on(checkout, posted, tmp_path):
+    begun, settings = time.time(), (*OPEN, "train.epochs=3", "train.checkpoint_seconds=0")
+    with ThreadPoolExecutor(1) as thread:
+        night = thread.submit(make_run, checkout, posted[0], *settings, f"store.champion={tmp_path}/killed")
+        wait_for_checkpoints(checkout, begun)
+        task_that_trains(checkout).send_signal(signal.SIGKILL)
+        code, lines = night.result()
+    assert (code, lines[-1]) == (0, "exit 0: accepted")
+    assert any("going on from epoch" in line for line in lines)
+    alone = load_config(
+        checkout / "dags" / "models" / "solar_cells.yaml",
+        parse_settings([*settings, f"store.champion={tmp_path}/alone"]),
+    )
+    run_all(alone, str(tmp_path / "run"))
+    assert_equal(open_store(str(newest_run(checkout))), open_store(str(tmp_path / "run")))
+
+
+def wait_for_checkpoints(checkout: Path, begun: float) -> None:
+    """Until a run that was begun since is within its training."""
+    runs, limit = checkout / "night" / "runs" / "solar_cells", time.monotonic() + 300
+    while not any(run.stat().st_mtime > begun and list(run.glob("checkpoint/state/*/*.npz")) for run in runs.iterdir()):
+        assert time.monotonic() < limit, "no checkpoint was written"
+        time.sleep(0.05)
+
+
+def task_that_trains(checkout: Path) -> psutil.Process:
+    """Of Airflow's processes the one that has TensorFlow in it."""
+    for process in processes.remembered(checkout / ".airflow"):
+        with contextlib.suppress(psutil.Error):
+            if any("tensorflow" in mapping.path for mapping in process.memory_maps()):
+                return process
+    raise AssertionError("no process runs TensorFlow")
 
 
 def test_nothing_is_left_running(checkout):

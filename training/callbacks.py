@@ -1,17 +1,20 @@
-"""What happens around each epoch of training: the honest monitor, the columns of the history, and the log's lines."""
+"""What happens around each epoch of training: the honest monitor, the history, what is kept, and the log's lines."""
 
 import logging
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from training.batchnorm import NotFinite, Recalibrator, put_back, statistics_variables
+from training.checkpoints import Checkpoints
 from training.evaluation import BARE_LOSS
 from training.logits import batches, cross_entropies, in_batches, inference_logits
 from training.progress import Progress, clock
+from training.standing import Best, Standing, Variables, assign, remembered, remind, to_checkpoint, values
 from training.step_losses import not_finite
 
 log = logging.getLogger(__name__)
@@ -60,20 +63,100 @@ class Stamp(keras.callbacks.Callback):
         logs |= {"stage": float(self.stage), "learning_rate": float(self.model.optimizer.learning_rate)}
 
 
-class Narrator(keras.callbacks.Callback):
-    """One line every few seconds, and one an epoch; the same one goes through all stages."""
+class Chronicle(keras.callbacks.Callback):
+    """Adds a row to the history and, while `choosing`, keeps the model's values after the best epoch.
 
-    def __init__(self, batch_size: int, steps: int, epochs: int) -> None:
+    Args:
+        best: those of the best epoch so far.
+    """
+
+    def __init__(self, standing: Standing, best: Sequence[np.ndarray], monitor: str) -> None:
         super().__init__()
-        self.batch_size, self.steps, self.epochs = batch_size, steps, epochs
-        self.progress = Progress(log, "train", epochs * steps * batch_size, "images")
+        self.standing, self.best, self.monitor, self.choosing = standing, best, monitor, False
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        row = {name: float(value) for name, value in logs.items()}
+        self.standing.rows.append({"epoch": epoch + 1, **row})
+        if self.choosing and row[self.monitor] < self.standing.best.value:
+            self.standing.best = Best(epoch + 1, row[self.monitor])
+            self.best = values(self.model.variables)
+
+
+class Keeper(keras.callbacks.Callback):
+    """Saves where training stands after each epoch, and within one when `seconds` have passed; the last to be called.
+
+    Args:
+        steps: in an epoch, of which `done` of the first were taken before.
+        metrics: the metrics' values after these.
+        watchers: those whose memory is saved, and put back after Keras has cleared it.
+    """
+
+    def __init__(
+        self,
+        chronicle: Chronicle,
+        watchers: Sequence[keras.callbacks.Callback],
+        checkpoints: Checkpoints | None,
+        seconds: float,
+        steps: int,
+        done: int,
+        metrics: Sequence[np.ndarray],
+    ) -> None:
+        super().__init__()
+        self.chronicle, self.standing, self.watchers = chronicle, chronicle.standing, watchers
+        self.checkpoints, self.seconds = checkpoints, seconds
+        self.steps, self.done, self.metrics, self.saved = steps, done, metrics, time.monotonic()
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        for watcher in self.watchers:
+            remind(watcher, self.standing.watchers.get(type(watcher).__name__, {}))
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self.epoch, self.begun = epoch, time.monotonic()
+        if self.done:  # Keras has just reset them
+            assign(self.model.metrics_variables, self.metrics)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        note = f" · epoch {self.epoch + 1}/{self.epochs} step {batch + 1}/{self.steps} · loss {float(logs['loss']):.3f}"
-        self.progress.update((self.epoch * self.steps + batch + 1) * self.batch_size, note)
+        self.standing.step = self.done + batch + 1
+        # After an epoch's last step, its end is near.
+        if self.standing.step < self.steps and time.monotonic() - self.saved >= self.seconds:
+            self._save(values(self.model.metrics_variables))
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.standing.epoch, self.standing.step, self.done = epoch + 1, 0, 0
+        self.standing.stopped = self.model.stop_training
+        self.standing.watchers = {type(watcher).__name__: remembered(watcher) for watcher in self.watchers}
+        self._save([])
+
+    def _save(self, metrics: Sequence[np.ndarray]) -> None:
+        if self.checkpoints is not None:
+            model, optimizer = values(self.model.variables), values(self.model.optimizer.variables)
+            variables = Variables(model, optimizer, metrics, self.chronicle.best)
+            self.checkpoints.save(to_checkpoint(self.standing, variables))
+        self.saved = time.monotonic()
+
+
+class Narrator(keras.callbacks.Callback):
+    """One line every few seconds, and one an epoch; the same one goes through all stages.
+
+    Args:
+        done: epochs, and steps of the next one, that were taken before.
+    """
+
+    def __init__(self, batch_size: int, steps: int, epochs: int, done: tuple[int, int]) -> None:
+        super().__init__()
+        self.batch_size, self.steps, self.epochs = batch_size, steps, epochs
+        self.epoch, self.done = done
+        begun = (self.epoch * steps + self.done) * batch_size
+        self.progress = Progress(log, "train", epochs * steps * batch_size, "images", begun)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        if epoch > self.epoch:
+            self.epoch, self.done = epoch, 0
+        self.begun = time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        step = self.done + batch + 1
+        note = f" · epoch {self.epoch + 1}/{self.epochs} step {step}/{self.steps} · loss {float(logs['loss']):.3f}"
+        self.progress.update((self.epoch * self.steps + step) * self.batch_size, note)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         log.info(

@@ -160,6 +160,9 @@ class TrainConfig(_Section):
         description="What 'best' and early stopping look at; val_loss misleads while moving statistics lag.",
     )
     monitor_samples: int = Field(256, ge=2, description="Training images recalibrated on, each epoch, for the monitor.")
+    checkpoint_seconds: float = Field(
+        120, ge=0, description="A checkpoint is written after each epoch, and within one when so many seconds passed."
+    )
 
 
 class RecalibrateConfig(_Section):

@@ -1,12 +1,10 @@
 """Train a head on features that are computed once, which is all that a frozen base ever gives it."""
 
-from dataclasses import replace
-from pathlib import Path
-
 import keras
 import numpy as np
 import tensorflow as tf
 
+from training.checkpoints import Checkpoints
 from training.config import TrainConfig
 from training.fit import Fitted, fit
 from training.logits import in_batches
@@ -19,22 +17,17 @@ def fit_on_features(
     pixels: np.ndarray,
     validation: tuple[np.ndarray, np.ndarray],
     config: TrainConfig,
-    folder: Path,
+    checkpoints: Checkpoints | None = None,
 ) -> Fitted:
-    """`fit` of the head alone; arguments, errors and what it leaves are the same, the kept file holds the whole model.
+    """`fit` of the head alone; arguments, errors and what it leaves are the same.
 
     Args:
-        model: a classifier of `build_model`.
+        model: a classifier of `build_model`; the head's layers are its own.
     """
     base, head = divided(model)
     images, labels = validation
     held_out = features(base, images, config.batch_size), labels
-    fitted = fit(head, plan, features(base, pixels, config.batch_size), held_out, config, folder)
-    # The head's layers are the model's own, so its weights are too.
-    head.set_weights(keras.saving.load_model(fitted.model_file, compile=False).get_weights())
-    joined = folder / "joined.keras"
-    model.save(joined)
-    return replace(fitted, model_file=joined)
+    return fit(head, plan, features(base, pixels, config.batch_size), held_out, config, checkpoints=checkpoints)
 
 
 def divided(model: keras.Model) -> tuple[keras.Model, keras.Model]:

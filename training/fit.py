@@ -2,35 +2,38 @@
 
 import csv
 import io
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import chain, islice
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from training.augment import WIDTH, apply, changes
-from training.callbacks import Narrator, RecalibratedValidation, Stamp
+from training.callbacks import Chronicle, Keeper, Narrator, RecalibratedValidation, Stamp
+from training.checkpoints import Checkpoints
 from training.config import AugmentConfig, TrainConfig
 from training.network import head_alone
 from training.objective import bare_loss, compile_classifier, targets
 from training.sampling import SamplingPlan
+from training.standing import Standing, Variables, assign, from_checkpoint, same_machine
 from training.step_losses import StepLosses
 
+log = logging.getLogger(__name__)
 HEAD, FINE_TUNE = 1, 2
 AS_THEY_ARE = AugmentConfig()
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What `fit` leaves: the kept model's file, one row an epoch, every step's bare loss, which epoch was kept.
+    """What `fit` leaves besides the model: one row an epoch, every step's bare loss, which epoch was kept.
 
     Epochs are numbered from 1 on through all stages.
     """
 
-    model_file: Path
     history: list[dict[str, float]]
     step_losses: list[list[float]]
     kept_epoch: int
@@ -51,22 +54,24 @@ def fit(
     inputs: np.ndarray,
     validation: tuple[np.ndarray, np.ndarray],
     config: TrainConfig,
-    folder: Path,
     augment: AugmentConfig = AS_THEY_ARE,
+    checkpoints: Checkpoints | None = None,
 ) -> Fitted:
     """Train on the plan's epochs: `head_epochs` of the head alone, then those of which one is kept.
 
     Args:
+        model: as built; afterwards it has the values that it had after the kept epoch.
         inputs: of shape (n, …), in the order of ``plan.images``: uint8 pixels, or whatever else the model takes.
             Only pixels can be augmented.
         validation: inputs and class numbers.
-        folder: where the best model so far and TensorBoard's logs are written.
+        checkpoints: where it goes on from, if an earlier call with the same arguments was interrupted: on the same
+            machine every number comes out as if it had not been, to the bit.
 
     Raises:
         Diverged: a loss became NaN or infinite.
     """
-    training = _Training(model, plan, inputs, validation, config, folder, augment)
-    for stage in stages(config):
+    training = _Training(model, plan, inputs, validation, config, augment, checkpoints)
+    for stage in training.left():
         with head_alone(model) if stage.number == HEAD else nullcontext():
             training.run(stage)
     return training.kept()
@@ -101,91 +106,124 @@ class _Training:
         inputs: np.ndarray,
         validation: tuple[np.ndarray, np.ndarray],
         config: TrainConfig,
-        folder: Path,
         augment: AugmentConfig,
+        checkpoints: Checkpoints | None,
     ) -> None:
         self.model, self.plan, self.inputs, self.validation = model, plan, inputs, validation
-        self.config, self.folder, self.best = config, folder, folder / "best.keras"
-        self.augment, self.outputs = augment, model.output_shape[-1]
-        self.steps, self.rows = StepLosses(bare_loss(self.outputs)), list[dict[str, float]]()
-        self.narrator = Narrator(config.batch_size, plan.steps_per_epoch, config.head_epochs + config.epochs)
+        self.config, self.augment, self.outputs = config, augment, model.output_shape[-1]
+        self.checkpoints, self.steps = checkpoints, StepLosses(bare_loss(self.outputs))
+        self.standing, self.saved = self._left_off()
+        self.chronicle = Chronicle(self.standing, self.saved.best, config.monitor)
+        self.steps.go_on(self.standing.step_losses, within=self.standing.step > 0)
+        done = self.standing.epoch, self.standing.step
+        self.narrator = Narrator(config.batch_size, plan.steps_per_epoch, config.head_epochs + config.epochs, done)
+
+    def _left_off(self) -> tuple[Standing, Variables]:
+        """Where an interrupted training stood; its model is as it was then."""
+        found = self.checkpoints.newest() if self.checkpoints else None
+        if found is None:
+            return Standing(), Variables()
+        standing, saved = from_checkpoint(found)
+        assign(self.model.variables, saved.model)
+        epochs = self.config.head_epochs + self.config.epochs
+        log.info("going on from epoch %d/%d, after %d of its steps", standing.epoch + 1, epochs, standing.step)
+        if not same_machine(found):
+            log.warning("another machine began this: the result will be equal up to rounding, not to the bit")
+        return standing, saved
+
+    def left(self) -> list[Stage]:
+        """The stages that are not over."""
+        return [stage for stage in stages(self.config) if stage.number >= self.standing.stage]
 
     def run(self, stage: Stage) -> None:
         compile_classifier(self.model, stage.learning_rate, self.steps.metric)
-        history = self.model.fit(
-            _epochs(self.plan, self.inputs, self.outputs, self.augment, stage.epochs),
+        if self.standing.stage == stage.number:
+            self.model.optimizer.build(self.model.trainable_variables)
+            assign(self.model.optimizer.variables, self.saved.optimizer)
+        self.standing.stage, self.chronicle.choosing = stage.number, stage.number == FINE_TUNE
+        for epochs, done in self.standing.parts(stage.epochs):
+            self._fit(stage, epochs, done)
+
+    def _fit(self, stage: Stage, epochs: range, done: int) -> None:
+        if done:
+            self._build_metrics()
+        self.model.fit(
+            _epochs(self.plan, self.inputs, self.outputs, self.augment, epochs, done),
             class_weight=self.plan.class_weights,
-            steps_per_epoch=self.plan.steps_per_epoch,
-            initial_epoch=stage.epochs.start,
-            epochs=stage.epochs.stop,
+            steps_per_epoch=self.plan.steps_per_epoch - done,
+            initial_epoch=epochs.start,
+            epochs=epochs.stop,
             validation_data=_labelled(self.validation, self.outputs, self.config.batch_size),
-            callbacks=list(self._callbacks(stage)),
+            callbacks=list(self._callbacks(stage, done)),
             shuffle=False,  # the plan has shuffled already
             verbose=0,
         )
-        self.rows += _rows(history.history, stage.epochs.start + 1)
+
+    def _build_metrics(self) -> None:
+        """Keras would do so at the first step, which is too late for values to be put into them."""
+        some = tf.zeros((1, self.outputs))
+        self.model.compute_metrics(None, some, some)
 
     def kept(self) -> Fitted:
         """The best epoch of the last stage, or simply the last."""
+        kept = len(self.standing.rows)
         if self.config.keep_epoch == "best":
-            tuned = [row for row in self.rows if row["stage"] == FINE_TUNE]
-            kept = min(tuned, key=lambda row: row[self.config.monitor])
-            return Fitted(self.best, self.rows, self.steps.epochs, int(kept["epoch"]))
-        last = self.best.with_name("last.keras")
-        self.model.save(last)
-        return Fitted(last, self.rows, self.steps.epochs, len(self.rows))
+            assign(self.model.variables, self.chronicle.best)
+            kept = self.standing.best.epoch
+        return Fitted(self.standing.rows, self.standing.step_losses, kept)
 
-    def _callbacks(self, stage: Stage) -> Iterator[keras.callbacks.Callback]:
+    def _callbacks(self, stage: Stage, done: int) -> Iterator[keras.callbacks.Callback]:
         rows = self.inputs[self.plan.take(self.config.monitor_samples, "monitor")]
+        watchers = list(_watchers(self.config)) if stage.number == FINE_TUNE else []
         yield self.steps
         yield Stamp(stage.number)
         yield RecalibratedValidation(self.model, rows, self.validation, self.config.batch_size)
-        if stage.number == FINE_TUNE:
-            yield from _watching(self.config, self.best)
-        yield keras.callbacks.TensorBoard(str(self.folder / "tensorboard"), write_graph=False)
+        yield from watchers
+        yield self.chronicle
         yield self.narrator
+        seconds, steps = self.config.checkpoint_seconds, self.plan.steps_per_epoch
+        yield Keeper(self.chronicle, watchers, self.checkpoints, seconds, steps, done, self.saved.metrics)
 
 
-def _watching(config: TrainConfig, best: Path) -> Iterator[keras.callbacks.Callback]:
-    """What looks at the monitor: it keeps the best epoch, slows learning down and stops it."""
+def _watchers(config: TrainConfig) -> Iterator[keras.callbacks.Callback]:
+    """What looks at the monitor: it stops learning or slows it down."""
     callbacks, monitor = keras.callbacks, config.monitor
     yield callbacks.EarlyStopping(monitor=monitor, mode="min", patience=config.early_stopping_patience)
-    yield callbacks.ModelCheckpoint(str(best), monitor=monitor, mode="min", save_best_only=True)
     if config.reduce_lr_patience is not None:
         patience = config.reduce_lr_patience
         yield callbacks.ReduceLROnPlateau(monitor=monitor, mode="min", factor=0.1, patience=patience, min_delta=1e-4)
 
 
 def _epochs(
-    plan: SamplingPlan, inputs: np.ndarray, outputs: int, augment: AugmentConfig, epochs: range
+    plan: SamplingPlan, inputs: np.ndarray, outputs: int, augment: AugmentConfig, epochs: range, done: int = 0
 ) -> tf.data.Dataset:
-    """Batches of these epochs, one after the other, in the plan's order."""
+    """Batches of these epochs, one after the other, in the plan's order; the first `done` are left out."""
     labels = targets(np.asarray(plan.labels), outputs)
-    dataset = _batches(plan, epochs, inputs, labels)
+    dataset = _batches(plan, epochs, done, inputs, labels)
     if augment.enabled:
-        done = _changes(plan, augment, inputs.shape[1], epochs)
-        dataset = tf.data.Dataset.zip(dataset, done).map(lambda pair, changed: (apply(pair[0], changed), pair[1]))
+        drawn = _changes(plan, augment, inputs.shape[1], epochs, done)
+        dataset = tf.data.Dataset.zip(dataset, drawn).map(lambda pair, changed: (apply(pair[0], changed), pair[1]))
     return dataset.prefetch(2)
 
 
-def _batches(plan: SamplingPlan, epochs: range, *arrays: np.ndarray) -> tf.data.Dataset:
+def _batches(plan: SamplingPlan, epochs: range, done: int, *arrays: np.ndarray) -> tf.data.Dataset:
     """The same rows of each array, which are in the order of ``plan.images``."""
 
     def rows() -> Iterator[tuple[np.ndarray, ...]]:
-        for number in epochs:
-            for batch in np.split(plan.epoch(number), plan.steps_per_epoch):
-                yield tuple(array[batch] for array in arrays)
+        drawn = (batch for number in epochs for batch in np.split(plan.epoch(number), plan.steps_per_epoch))
+        for batch in islice(drawn, done, None):
+            yield tuple(array[batch] for array in arrays)
 
     signature = tuple(tf.TensorSpec((plan.batch_size, *array.shape[1:]), array.dtype) for array in arrays)
     return tf.data.Dataset.from_generator(rows, output_signature=signature)
 
 
-def _changes(plan: SamplingPlan, augment: AugmentConfig, side: int, epochs: range) -> tf.data.Dataset:
+def _changes(plan: SamplingPlan, augment: AugmentConfig, side: int, epochs: range, done: int) -> tf.data.Dataset:
     """How augmentation changes the rows of each batch."""
 
     def rows() -> Iterator[np.ndarray]:
-        for number in epochs:
-            yield from np.split(changes(plan, augment, side, number), plan.steps_per_epoch)
+        drawn = (np.split(changes(plan, augment, side, number), plan.steps_per_epoch) for number in epochs)
+        return islice(chain.from_iterable(drawn), done, None)
 
     return tf.data.Dataset.from_generator(rows, output_signature=tf.TensorSpec((plan.batch_size, WIDTH), tf.float32))
 
@@ -193,11 +231,3 @@ def _changes(plan: SamplingPlan, augment: AugmentConfig, side: int, epochs: rang
 def _labelled(data: tuple[np.ndarray, np.ndarray], outputs: int, batch_size: int) -> tf.data.Dataset:
     inputs, labels = data
     return tf.data.Dataset.from_tensor_slices((inputs, targets(labels, outputs))).batch(batch_size)
-
-
-def _rows(history: dict[str, list[float]], first: int) -> list[dict[str, float]]:
-    names = list(history)
-    return [
-        {"epoch": epoch, **dict(zip(names, map(float, values), strict=True))}
-        for epoch, values in enumerate(zip(*history.values(), strict=True), start=first)
-    ]

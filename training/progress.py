@@ -10,18 +10,18 @@ T = TypeVar("T")
 
 
 class Progress:
-    """Logs done/total, rate and time left, at most once in `EVERY_SECONDS`."""
+    """Logs done/total, rate and time left, at most once in `EVERY_SECONDS`; `begun` were done before it started."""
 
-    def __init__(self, log: logging.Logger, what: str, total: int, unit: str) -> None:
-        self.log, self.what, self.total, self.unit = log, what, total, unit
+    def __init__(self, log: logging.Logger, what: str, total: int, unit: str, begun: int = 0) -> None:
+        self.log, self.what, self.total, self.unit, self.begun = log, what, total, unit, begun
         self.started = self.told = time.monotonic()
 
     def update(self, done: int, note: str = "") -> None:
         """Say where the work stands, if it is time to."""
         now = time.monotonic()
-        if now - self.told >= EVERY_SECONDS and done:
+        if now - self.told >= EVERY_SECONDS and done > self.begun:
             self.told = now
-            rate = done / (now - self.started)
+            rate = (done - self.begun) / (now - self.started)
             left = clock((self.total - done) / rate)
             self.log.info("%s %d/%d%s · %.0f %s/s · %s left", self.what, done, self.total, note, rate, self.unit, left)
 

@@ -104,6 +104,11 @@ def as_json(tree: object) -> bytes:
     return json.dumps(tree, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n"
 
 
+def identity(run: Run, step: str, inputs: Iterable[str]) -> str:
+    """A hash of everything that a step's outputs depend on."""
+    return hashlib.sha256(as_json(_inputs(run, step, inputs, ""))).hexdigest()
+
+
 def _marker(step: str) -> str:
     return f"done/{step}.json"
 

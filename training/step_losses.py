@@ -32,9 +32,16 @@ class StepLosses(keras.callbacks.Callback):
         super().__init__()
         self.metric = metric or keras.metrics.BinaryCrossentropy(name=BARE_LOSS)
         self.epochs: list[list[float]] = []
+        self._begun: list[float] = []
+
+    def go_on(self, epochs: list[list[float]], *, within: bool) -> None:
+        """Continue a list that was begun by an interrupted training, perhaps within its last epoch."""
+        self.epochs = epochs
+        self._begun = epochs.pop() if within else []
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self.epochs.append([])
+        self.epochs.append(self._begun)
+        self._begun = []
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         self.metric.reset_state()  # so that its value is this step's alone

@@ -1,6 +1,5 @@
 """Augmentation against NumPy and SciPy, and that nothing but seed, epoch and place decides it."""
 
-import keras
 import numpy as np
 import pytest
 from scipy.ndimage import affine_transform
@@ -11,6 +10,7 @@ from training.config import AugmentConfig, TrainConfig
 from training.determinism import make_deterministic
 from training.fit import AS_THEY_ARE, _epochs, fit
 from training.gap import explain
+from training.network import from_bytes, to_bytes
 from training.sampling import make_plan
 
 SIDE = 12
@@ -127,15 +127,15 @@ def test_augmentation_is_booked_under_stochastic_layers():
         assert other.losses[name] == plain.losses[name]
 
 
-def test_fit_learns_from_changed_images_and_the_model_holds_no_augmentation(plan, pixels, tmp_path):
+def test_fit_learns_from_changed_images_and_the_model_holds_no_augmentation(plan, pixels):
     weights = {}
     validation = pixels[:20], np.arange(20) % 2
     for name, augment in (("plain", AS_THEY_ARE), ("one", EVERYTHING), ("two", EVERYTHING)):
         make_deterministic(0)
         model = small_network()
         config = TrainConfig(batch_size=10, monitor_samples=10, epochs=1)
-        fitted = fit(model, plan, pixels, validation, config, tmp_path / name, augment)
+        fit(model, plan, pixels, validation, config, augment)
         weights[name] = np.concatenate([variable.numpy().ravel() for variable in model.trainable_variables])
-        saved = keras.saving.load_model(fitted.model_file, compile=False)
+        saved = from_bytes(to_bytes(model))
         assert [type(layer) for layer in saved.layers] == [type(layer) for layer in small_network().layers]
     assert weights["one"].tobytes() == weights["two"].tobytes() != weights["plain"].tobytes()

@@ -1,8 +1,6 @@
 import csv
 import io
-from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 
@@ -13,6 +11,7 @@ from training.determinism import make_deterministic
 from training.errors import Diverged
 from training.fit import AS_THEY_ARE, FINE_TUNE, HEAD, _epochs, fit, history_csv, stages
 from training.logits import cross_entropies
+from training.network import from_bytes, to_bytes
 from training.sampling import make_plan
 
 SETTINGS = {"batch_size": 16, "monitor_samples": 64, "learning_rate": 0.01}
@@ -34,11 +33,11 @@ def data():
     return plan, pixels[:160], (pixels[:60], noise)
 
 
-def run(data, folder: Path, model=None, **settings):
+def run(data, model=None, **settings):
     plan, pixels, validation = data
     make_deterministic(0)
     model = model or small_network(momentum=0.999)
-    return model, fit(model, plan, pixels, validation, TrainConfig(**SETTINGS | settings), folder)
+    return model, fit(model, plan, pixels, validation, TrainConfig(**SETTINGS | settings))
 
 
 def test_batches_are_the_plans_epochs_in_order(data):
@@ -49,10 +48,10 @@ def test_batches_are_the_plans_epochs_in_order(data):
     np.testing.assert_array_equal(np.concatenate([y for _, y in shown])[:, 0], np.asarray(plan.labels)[rows])
 
 
-def test_step_losses_are_each_steps_own(data, tmp_path):
+def test_step_losses_are_each_steps_own(data):
     plan, pixels, _ = data
     reference = small_network(momentum=0.999)
-    _, fitted = run(data, tmp_path, epochs=1)
+    _, fitted = run(data, epochs=1)
     batch = plan.epoch(0)[:16]
     probability = reference(pixels[batch].astype(np.float32), training=True).numpy()
     logits = np.log(probability) - np.log1p(-probability)
@@ -62,19 +61,19 @@ def test_step_losses_are_each_steps_own(data, tmp_path):
     assert fitted.history[0]["cross_entropy"] == pytest.approx(fitted.history[0]["loss"], rel=1e-5)
 
 
-def test_patience_of_five_fires_and_the_best_epoch_is_kept(data, tmp_path):
+def test_patience_of_five_fires_and_the_best_epoch_is_kept(data):
     """Labels of validation are noise, so its loss soon only rises."""
-    _, fitted = run(data, tmp_path, epochs=60, early_stopping_patience=5)
+    _, fitted = run(data, epochs=60, early_stopping_patience=5)
     losses = [row["recalibrated_val_loss"] for row in fitted.history]
     assert fitted.kept_epoch == 1 + int(np.argmin(losses))
     assert len(losses) == fitted.kept_epoch + 5 < 60
 
 
-def test_the_monitor_is_the_loss_after_recalibration(data, tmp_path):
+def test_the_monitor_is_the_loss_after_recalibration(data):
     plan, pixels, (x, y) = data
-    model, fitted = run(data, tmp_path, epochs=2, keep_epoch="last")
+    model, fitted = run(data, epochs=2, keep_epoch="last")
     stale = [layer.moving_mean.numpy() for layer in batch_norm_layers(model)]
-    copy = keras.saving.load_model(fitted.model_file, compile=False)
+    copy = from_bytes(to_bytes(model))
     for layer, mean in zip(batch_norm_layers(copy), stale, strict=True):
         np.testing.assert_array_equal(layer.moving_mean.numpy(), mean)
     recalibrate(copy, in_batches(pixels[plan.take(64, "monitor")].astype(np.float32), 16))
@@ -84,28 +83,28 @@ def test_the_monitor_is_the_loss_after_recalibration(data, tmp_path):
     assert fitted.kept_epoch == 2
 
 
-def test_lagging_statistics_do_not_choose_the_epoch(data, tmp_path):
+def test_lagging_statistics_do_not_choose_the_epoch(data):
     """The raw validation loss is far off, and would have stopped training that only got better."""
     plan, pixels, _ = data
     healthy = (plan, pixels, (pixels, np.asarray(plan.labels)))
-    _, fitted = run(healthy, tmp_path, epochs=4)
+    _, fitted = run(healthy, epochs=4)
     last = fitted.history[-1]
     assert last["recalibrated_val_loss"] < 0.7 < last["val_loss"]
 
 
-def test_a_loss_that_is_not_finite_stops_at_once(data, tmp_path):
+def test_a_loss_that_is_not_finite_stops_at_once(data):
     model = small_network()
     model.layers[-1].bias.assign([np.nan])
     with pytest.raises(Diverged, match="in epoch 1, step 1") as caught:
-        run(data, tmp_path, model, epochs=3)
+        run(data, model, epochs=3)
     assert caught.value.cause == "non_finite" and caught.value.exit_code == 4
 
 
 @pytest.mark.parametrize("epochs", [{"epochs": 2}, {"head_epochs": 1, "epochs": 1}])
-def test_same_seed_same_model_to_the_bit(epochs, data, tmp_path):
+def test_same_seed_same_model_to_the_bit(epochs, data):
     weights = []
-    for name in ("one", "two"):
-        model, _ = run(data, tmp_path / name, small_network(dropout=0.3), **epochs)
+    for _ in range(2):
+        model, _ = run(data, small_network(dropout=0.3), **epochs)
         weights.append(np.concatenate([variable.numpy().ravel() for variable in model.trainable_variables]))
     assert weights[0].tobytes() == weights[1].tobytes()
 
@@ -119,9 +118,9 @@ def test_stages_follow_each_other_through_the_plan():
     ]
 
 
-def test_no_epoch_of_the_head_alone_is_kept_or_stops_training(data, tmp_path):
+def test_no_epoch_of_the_head_alone_is_kept_or_stops_training(data):
     """Labels of validation are noise, so the first epochs look best."""
-    _, fitted = run(data, tmp_path, head_epochs=4, epochs=60, early_stopping_patience=1, head_learning_rate=0.02)
+    _, fitted = run(data, head_epochs=4, epochs=60, early_stopping_patience=1, head_learning_rate=0.02)
     rows = fitted.history
     assert [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
     assert [row["stage"] for row in rows] == [HEAD] * 4 + [FINE_TUNE] * (len(rows) - 4)
@@ -133,41 +132,41 @@ def test_no_epoch_of_the_head_alone_is_kept_or_stops_training(data, tmp_path):
     assert rows[fitted.kept_epoch - 1]["cross_entropy"] == pytest.approx(np.mean(fitted.step_losses[-2]))
 
 
-def test_only_the_head_moves_in_its_stage(data, tmp_path):
+def test_only_the_head_moves_in_its_stage(data):
     """Fine-tuning's steps are too small for float32 here; statistics move all the same."""
     before, model = small_network(momentum=0.9), small_network(momentum=0.9)
-    _, fitted = run(data, tmp_path, model, head_epochs=1, epochs=1, learning_rate=1e-30)
+    run(data, model, head_epochs=1, epochs=1, learning_rate=1e-30)
     moved = {
         new.path
         for new, old in zip(model.trainable_variables, before.trainable_variables, strict=True)
         if "kernel" in new.path and not np.array_equal(new.numpy(), old.numpy())
     }
     assert {path.rpartition("/")[0].rpartition("/")[2] for path in moved} == {"second", model.layers[-1].name}
-    loaded = keras.saving.load_model(fitted.model_file, compile=False)
+    loaded = from_bytes(to_bytes(model))
     assert len(learning_layers(loaded)) == 2 and len(loaded.trainable_variables) == 10
 
 
-def test_the_learning_rate_of_an_epoch_is_the_one_it_had(data, tmp_path):
-    _, fitted = run(data, tmp_path, epochs=5, reduce_lr_patience=1)
+def test_the_learning_rate_of_an_epoch_is_the_one_it_had(data):
+    _, fitted = run(data, epochs=5, reduce_lr_patience=1)
     rates = [row["learning_rate"] for row in fitted.history]
     assert rates[0] == rates[1] == pytest.approx(0.01) and rates[-1] < 0.0011
 
 
-def test_loading_keeps_what_is_frozen(data, tmp_path):
+def test_loading_keeps_what_is_frozen(data):
     model = small_network()
     batch_norm_layers(model)[0].trainable = False
-    model, fitted = run(data, tmp_path, model, epochs=1)
-    loaded = keras.saving.load_model(fitted.model_file, compile=False)
+    run(data, model, epochs=1)
+    loaded = from_bytes(to_bytes(model))
     assert [layer.name for layer in learning_layers(loaded)] == ["bn2"]
 
 
-def test_history_is_exact(data, tmp_path):
-    _, fitted = run(data, tmp_path, epochs=2)
+def test_history_is_exact(data):
+    _, fitted = run(data, epochs=2)
     rows = list(csv.DictReader(io.StringIO(history_csv(fitted.history).decode())))
     assert [{name: float(value) for name, value in row.items()} for row in rows] == fitted.history
 
 
-def test_class_weights_weigh_the_loss_alone(tmp_path):
+def test_class_weights_weigh_the_loss_alone():
     """At a learning rate that moves nothing in float32, the first step's losses can be had by hand."""
     x, labels = images(160, classes=3)
     labels = np.where(np.arange(160) < 100, 0, labels)
@@ -181,9 +180,7 @@ def test_class_weights_weigh_the_loss_alone(tmp_path):
     model = small_network(classes=3)
     truth = cross_entropies(np.log(model(x[plan.epoch(0)[:16]], training=True).numpy()), labels[plan.epoch(0)[:16]])
     make_deterministic(0)
-    fitted = fit(
-        model, plan, x, (x[:60], labels[:60]), TrainConfig(**SETTINGS | {"learning_rate": 1e-30, "epochs": 1}), tmp_path
-    )
+    fitted = fit(model, plan, x, (x[:60], labels[:60]), TrainConfig(**SETTINGS | {"learning_rate": 1e-30, "epochs": 1}))
     assert fitted.step_losses[0][0] == pytest.approx(truth.mean(), rel=1e-4)
     row, order = fitted.history[0], plan.epoch(0).reshape(-1, 16)
     scores = [small_network(classes=3)(x[rows], training=True).numpy() for rows in order]

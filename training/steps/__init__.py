@@ -47,11 +47,14 @@ def _do(step: str, config: RunConfig, run_uri: str) -> None:
         log.info("%s: already done", step)
     else:
         _work(run, step, module, extra)
+    if hasattr(module, "tidy"):
+        module.tidy(run)
     run.store.delete(FAILURE)
 
 
 def _work(run: Run, step: str, module: ModuleType, extra: str) -> None:
     begun = time.time()
+    log.info("%s: begins", step)
     forget(run, STEPS[STEPS.index(step) :])
     module.work(run)
     mark_done(run, step, module.INPUTS, module.OUTPUTS, extra)

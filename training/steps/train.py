@@ -1,4 +1,4 @@
-"""Fine-tune the pretrained network on the plan, and keep one epoch of it."""
+"""Fine-tune the pretrained network on the plan, and keep one epoch of it; interrupted, it goes on where it was."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -6,14 +6,15 @@ from tempfile import TemporaryDirectory
 import keras
 import numpy as np
 
-from training.config import RunConfig
+from training.checkpoints import Checkpoints
 from training.determinism import make_deterministic
 from training.features import fit_on_features
 from training.fit import Fitted, fit, history_csv
-from training.network import build_model
-from training.run_folder import Run
+from training.network import build_model, to_bytes
+from training.run_folder import Run, identity
 from training.sampling import SamplingPlan
 from training.steps.inputs import Labelled, labelled_split, read_plan, training_pixels
+from training.tensorboard import write_logs
 
 INPUTS = ("manifest.parquet", "quarantine.parquet", "sampling.json")
 OUTPUTS = ("checkpoint/model.keras", "checkpoint/steps.json", "history.csv")
@@ -25,22 +26,30 @@ def work(run: Run) -> None:
     validation = labelled_split(run, "validation")
     make_deterministic(run.config.seed)
     model = build_model(run.config.model, len(run.config.data.classes))
-    with TemporaryDirectory() as folder:
-        fitted = _fit(run.config, model, plan, pixels, validation, Path(folder))
-        _keep(run, fitted, Path(folder))
+    _keep(run, model, _fit(run, model, plan, pixels, validation))
 
 
-def _fit(
-    config: RunConfig, model: keras.Model, plan: SamplingPlan, pixels: np.ndarray, validation: Labelled, folder: Path
-) -> Fitted:
+def tidy(run: Run) -> None:
+    """What an interrupted training would have gone on from is of no use once it is done."""
+    _checkpoints(run).clear()
+
+
+def _fit(run: Run, model: keras.Model, plan: SamplingPlan, pixels: np.ndarray, validation: Labelled) -> Fitted:
+    config, checkpoints = run.config, _checkpoints(run)
     if config.model.policy == "features":
-        return fit_on_features(model, plan, pixels, validation, config.train, folder)
-    return fit(model, plan, pixels, validation, config.train, folder, config.augment)
+        return fit_on_features(model, plan, pixels, validation, config.train, checkpoints)
+    return fit(model, plan, pixels, validation, config.train, config.augment, checkpoints)
 
 
-def _keep(run: Run, fitted: Fitted, folder: Path) -> None:
-    run.store.write("checkpoint/model.keras", fitted.model_file.read_bytes())
+def _checkpoints(run: Run) -> Checkpoints:
+    return Checkpoints(run.store, identity(run, "train", INPUTS))
+
+
+def _keep(run: Run, model: keras.Model, fitted: Fitted) -> None:
+    run.store.write("checkpoint/model.keras", to_bytes(model))
     run.write_json("checkpoint/steps.json", {"kept_epoch": fitted.kept_epoch, "losses": fitted.step_losses})
     run.store.write("history.csv", history_csv(fitted.history))
-    for path in sorted((folder / "tensorboard").rglob("events.*")):
-        run.store.write(path.relative_to(folder).as_posix(), path.read_bytes())
+    with TemporaryDirectory() as folder:
+        write_logs(fitted.history, Path(folder))
+        for path in sorted(Path(folder).rglob("events.*")):
+            run.store.write(f"tensorboard/{path.relative_to(folder).as_posix()}", path.read_bytes())

@@ -1,0 +1,95 @@
+"""Nights whose process is killed at any moment, and called again, end as the one that was left alone."""
+
+import itertools
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, SOLAR_CELLS, small_settings
+from tests.nights import assert_equal, assert_whole
+from training import champion
+from training.steps import STEPS
+from training.store import open_store
+
+OPEN = {"gate.max_loss_gap": 50, "gate.max_batch_norm_gap": 50}
+LONG = {"train.epochs": 3, "train.checkpoint_seconds": 0, "train.early_stopping_patience": 2}
+
+
+def command(data: Path, folder: Path) -> list[str]:
+    settings = small_settings(data, folder) | OPEN | LONG
+    words = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+    run = [sys.executable, "-m", "training", "run", "--config", str(SOLAR_CELLS), "--run", str(folder / "run")]
+    return run + words
+
+
+@pytest.fixture(scope="module")
+def left_alone(few_cells, tmp_path_factory):
+    """A night's folder, and how long each of its steps took, in seconds."""
+    folder = tmp_path_factory.mktemp("left_alone")
+    done = subprocess.run(command(few_cells, folder), cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    return folder, {step: float(seconds) for step, seconds in re.findall(r"(\w+): done in ([\d.]+) s", done.stdout)}
+
+
+def killed(call: list[str], step: str, seconds: float) -> bool:
+    """Whether the call was still at it so long after the step had begun; then it was killed without warning."""
+    with subprocess.Popen(call, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        for line in process.stdout:
+            if line.startswith(f"{step}: begins"):
+                break
+        try:
+            process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            return True
+    assert process.returncode == 0
+    return False
+
+
+def night(data: Path, folder: Path, seconds: dict[str, float], draws: random.Random, most: int) -> int:
+    """Call a night until it is done, killing it at most so often in steps drawn at random; returns how often it was."""
+    kills = 0
+    while kills < most:
+        left = [step for step in STEPS[3:] if not (folder / "run" / "done" / f"{step}.json").exists()]
+        if not left:
+            break
+        step = draws.choice(left)
+        kills += killed(command(data, folder), step, draws.uniform(0, seconds[step]))
+        assert_whole(folder)
+    subprocess.run(command(data, folder), cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    return kills
+
+
+def check(folder: Path, left_alone: Path) -> None:
+    """That a night left what it would have, had nobody killed it."""
+    assert_whole(folder)
+    assert_equal(open_store(str(folder / "run")), open_store(str(left_alone / "run")))
+    one, other = (champion.history(open_store(str(place / "champion"))) for place in (folder, left_alone))
+    assert len(one) == len(other) == 1 and one[0].sha256 == other[0].sha256
+    assert not list((folder / "run" / "checkpoint" / "state").rglob("*.npz"))
+
+
+def test_a_night_killed_twice_ends_as_if_left_alone(left_alone, few_cells, tmp_path):
+    alone, seconds = left_alone
+    assert night(few_cells, tmp_path, seconds, random.Random(0), 2) == 2
+    check(tmp_path, alone)
+
+
+@pytest.mark.soak
+def test_fifty_kills_leave_no_trace(left_alone, few_cells, tmp_path):
+    (alone, seconds), draws, kills, begun = left_alone, random.Random(1), 0, time.monotonic()
+    for number in itertools.count():
+        folder = tmp_path / str(number)
+        kills += night(few_cells, folder, seconds, draws, min(8, 50 - kills))
+        check(folder, alone)
+        print(f"{kills} kills in {number + 1} nights, {time.monotonic() - begun:.0f} s", flush=True)
+        shutil.rmtree(folder)
+        if kills == 50:
+            break
