@@ -8,7 +8,8 @@ from training.errors import StoreError
 
 # No space left, quota used up, larger than a file may be.
 _CODES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_WORDS = tuple(os.strerror(code) for code in _CODES)
+# The last is what Python's tempfile says when it could write nowhere.
+_WORDS = (*map(os.strerror, _CODES), "No usable temporary directory found")
 CAUSE = "disk_full"
 REMEDY = "Make room where runs, stores and temporary files (TMPDIR) are kept, then give the same command again."
 
