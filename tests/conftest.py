@@ -102,7 +102,7 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     import requests
     from moto.server import ThreadedMotoServer
 
-    from training import store
+    from training.store import s3_client
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -110,9 +110,9 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
     for name, value in {"ACCESS_KEY_ID": "test", "SECRET_ACCESS_KEY": "test", "DEFAULT_REGION": "us-east-1"}.items():
         monkeypatch.setenv(f"AWS_{name}", value)
-    store._client.cache_clear()
+    s3_client.client.cache_clear()
     requests.post(f"http://{host}:{port}/moto-api/reset", timeout=10)  # its state outlives a server
     boto3.client("s3").create_bucket(Bucket="nights")
     yield "s3://nights"
     server.stop()
-    store._client.cache_clear()
+    s3_client.client.cache_clear()

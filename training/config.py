@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from training.errors import ConfigError, received
+from training.uris import holds_credentials
 
 Share = Annotated[float, Field(gt=0, lt=0.5)]
 Limit = Annotated[float, Field(gt=0)]
@@ -276,6 +277,7 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
 
 def parse_config(tree: Mapping[str, Any]) -> RunConfig:
     """Validate a nested mapping; raises ConfigError with one line for the first thing wrong."""
+    _refuse_credentials(tree)
     try:
         return RunConfig.model_validate(tree)
     except ValidationError as error:
@@ -340,6 +342,12 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in tree.items():
         flat.update(_flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value})
     return flat
+
+
+def _refuse_credentials(tree: Mapping[str, Any]) -> None:
+    for key, value in _flatten(tree).items():
+        if isinstance(value, str) and holds_credentials(value):
+            raise ConfigError(f"{key}: received a URI that holds credentials, expected one without")
 
 
 def _one_line(error: ValidationError) -> str:

@@ -2,14 +2,17 @@
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from training.config import RunConfig, differing_keys, from_json, to_json
-from training.errors import ConfigError, NightshiftError, received
-from training.store import Store, open_store
+from training.documents import Document
+from training.errors import ConfigError, NightshiftError, StoreError, received
+from training.store import NotFound, Store, open_store
 
+log = logging.getLogger(__name__)
 CONFIG = "config.json"
 FAILURE = "failure.json"
 # What may change between the steps of one run: only the gate, which `evaluate` applies anew.
@@ -32,7 +35,10 @@ class Run:
     config: RunConfig
 
     def read_json(self, key: str) -> dict[str, object]:
-        return dict(json.loads(self.store.read(key)))
+        try:
+            return dict(json.loads(self.store.read(key)))
+        except (ValueError, TypeError):
+            raise StoreError(received(self.store.uri(key), "damaged content", "JSON"), cause="damaged") from None
 
     def write_json(self, key: str, tree: object) -> None:
         self.store.write(key, as_json(tree))
@@ -40,6 +46,13 @@ class Run:
     def digest(self, key: str) -> str:
         """SHA-256 of a file's content."""
         return hashlib.sha256(self.store.read(key)).hexdigest()
+
+
+class Marker(Document):
+    """What a finished step leaves: the SHA-256 of everything it depended on, and of what it wrote."""
+
+    inputs: dict[str, str]
+    outputs: dict[str, str]
 
 
 def open_run(config: RunConfig, run_uri: str, *, first: bool = False) -> Run:
@@ -60,24 +73,38 @@ def open_run(config: RunConfig, run_uri: str, *, first: bool = False) -> Run:
 
 def is_done(run: Run, step: str, inputs: Iterable[str], extra: str = "") -> bool:
     """Whether the step's marker matches the hashes of its inputs, and its outputs are there unharmed."""
-    key = _marker(step)
-    if not run.store.exists(key):
+    if not was_done(run, step):
         return False
-    marker = json.loads(run.store.read(key))
-    if marker["inputs"] != _inputs(run, step, inputs, extra):
+    try:
+        require_unharmed(run, step)
+    except StoreError as error:
+        if error.cause != "damaged":
+            raise
+        log.warning("%s: done again, since %s", step, error)
         return False
-    return all(run.store.exists(name) and run.digest(name) == value for name, value in marker["outputs"].items())
+    return _read_marker(run, step).inputs == _inputs(run, step, inputs, extra)
 
 
 def mark_done(run: Run, step: str, inputs: Iterable[str], outputs: Iterable[str], extra: str = "") -> None:
     """Write the step's marker: the last thing a step does."""
-    marker = {"inputs": _inputs(run, step, inputs, extra), "outputs": {name: run.digest(name) for name in outputs}}
-    run.write_json(_marker(step), marker)
+    written = {name: run.digest(name) for name in outputs}
+    run.write_json(_marker(step), Marker(inputs=_inputs(run, step, inputs, extra), outputs=written).tree())
 
 
 def was_done(run: Run, step: str) -> bool:
     """Whether the step has ended well since any step before it last did its work."""
     return run.store.exists(_marker(step))
+
+
+def require_unharmed(run: Run, step: str) -> None:
+    """Refuse to go on from what a finished step left unless all of it is as it was.
+
+    Raises:
+        StoreError: with cause ``damaged``, when a file or the step's marker is missing or not what it was.
+    """
+    for name, sha256 in _read_marker(run, step).outputs.items():
+        if _digest_if_whole(run, name) != sha256:
+            raise _damaged(run, name, step)
 
 
 def forget(run: Run, steps: Iterable[str]) -> None:
@@ -113,9 +140,32 @@ def _marker(step: str) -> str:
     return f"done/{step}.json"
 
 
+def _read_marker(run: Run, step: str) -> Marker:
+    try:
+        return Marker.model_validate_json(run.store.read(_marker(step)))
+    except ValueError:
+        raise _damaged(run, _marker(step), step) from None
+
+
+def _digest_if_whole(run: Run, name: str) -> str:
+    """Empty for a file that is missing, or that the store knows to be damaged."""
+    try:
+        return run.digest(name)
+    except StoreError as error:
+        if isinstance(error, NotFound) or error.cause == "damaged":
+            return ""
+        raise
+
+
+def _damaged(run: Run, name: str, step: str) -> StoreError:
+    message = received(run.store.uri(name), "damaged or missing content", f"what `{step}` left there")
+    remedy = f"Do `{step}` and the steps after it again: it finds the damage and does its work anew."
+    return StoreError(message, cause="damaged", remedy=remedy)
+
+
 def _inputs(run: Run, step: str, inputs: Iterable[str], extra: str) -> dict[str, str]:
     config = run.config.model_dump(mode="json", exclude=set() if step == "evaluate" else {"gate"})
-    hashes = {name: run.digest(name) for name in inputs}
+    hashes = {name: _digest_if_whole(run, name) for name in inputs}
     return {"config": hashlib.sha256(as_json(config)).hexdigest(), "extra": extra, **hashes}
 
 

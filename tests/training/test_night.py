@@ -1,5 +1,6 @@
 """Whole nights without Airflow, on real images."""
 
+import hashlib
 import io
 import json
 import shutil
@@ -12,9 +13,10 @@ import pandas as pd
 import pytest
 
 from tests.conftest import SOLAR_CELLS, small_settings
+from tests.faults import flipped
 from training import champion
 from training.config import load_config
-from training.errors import ConfigError, Diverged
+from training.errors import ConfigError, Diverged, StoreError
 from training.images import decode
 from training.network import from_bytes
 from training.steps import STEPS, run_all, run_step
@@ -122,10 +124,48 @@ def test_a_refused_model_is_never_promoted(night, tmp_path):
     run = Path(shutil.copytree(folder / "run", tmp_path / "run"))
     reason = {"code": "loss_gap", "message": "too far", "observed": 2.0, "limit": 0.2, "cause": "batch_norm"}
     verdict = {"accepted": False, "reasons": [{**reason, "remedy": "recalibrate"}], "champion": None}
-    (run / "verdict.json").write_text(json.dumps(verdict))
+    content = json.dumps(verdict).encode()
+    (run / "verdict.json").write_bytes(content)
+    marker = json.loads((run / "done" / "evaluate.json").read_bytes())
+    marker["outputs"]["verdict.json"] = hashlib.sha256(content).hexdigest()
+    (run / "done" / "evaluate.json").write_text(json.dumps(marker))
     with pytest.raises(Diverged, match="too far"):
         run_step("promote", config, str(run))
     assert len(champion.history(open_store(config.store.champion))) == 1
+
+
+@pytest.mark.parametrize(
+    ("damaged", "step"),
+    [
+        ("manifest.parquet", "train"),
+        ("sampling.json", "train"),
+        ("checkpoint/model.keras", "recalibrate_batch_norm"),
+        ("recalibrated/model.keras", "evaluate"),
+        ("recalibrated/model.keras", "promote"),
+        ("verdict.json", "promote"),
+        ("done/ingest.json", "train"),
+    ],
+)
+def test_a_flipped_bit_is_named_and_never_loaded(night, tmp_path, damaged, step):
+    folder, config = night
+    run = Path(shutil.copytree(folder / "run", tmp_path / "run"))
+    (run / "done" / f"{step}.json").unlink()
+    content = (run / damaged).read_bytes()
+    (run / damaged).write_bytes(flipped(content, 0.0 if damaged.startswith("done/") else 0.5))
+    with pytest.raises(StoreError, match=damaged) as caught:
+        run_step(step, config, str(run))
+    assert caught.value.cause == "damaged" and caught.value.exit_code == 1
+    assert json.loads((run / "failure.json").read_text())["cause"] == "damaged"
+    assert len(champion.history(open_store(config.store.champion))) == 1
+
+
+def test_a_step_whose_own_files_are_damaged_does_its_work_anew(night, tmp_path):
+    folder, config = night
+    run = Path(shutil.copytree(folder / "run", tmp_path / "run"))
+    (run / "sampling.json").write_bytes(flipped((run / "sampling.json").read_bytes()))
+    (run / "done" / "oversample.json").write_bytes(b"{")
+    run_step("oversample", config, str(run))
+    assert (run / "sampling.json").read_bytes() == (folder / "run" / "sampling.json").read_bytes()
 
 
 def test_a_step_before_its_turn_is_refused(small, tmp_path):

@@ -1,10 +1,16 @@
 import os
+import signal
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
+from tests.conftest import ROOT, SOLAR_CELLS, small_settings
+from training.config import load_config
 from training.errors import ConfigError, StoreError
-from training.store import NotFound, TooLarge, open_store, read_uri
+from training.store import NotFound, TooLarge, local, open_store, read_uri, s3_client
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -69,6 +75,58 @@ def test_nothing_unfinished_stays_when_writing_fails(tmp_path, monkeypatch):
     with pytest.raises(StoreError, match="No space left"):
         open_store(str(tmp_path)).write("file", b"content")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_leftovers_of_killed_writers_are_swept_and_nothing_else(tmp_path):
+    """The writer is killed when its temporary file is complete and before that has its name."""
+    kill = "import os, signal; from training.store import local, open_store; "
+    kill += "local.os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL); "
+    kill += f"open_store({str(tmp_path)!r}).write('deep/file', b'content')"
+    killed = subprocess.run([sys.executable, "-c", kill], cwd=ROOT, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    (left,) = (tmp_path / "deep").iterdir()
+    assert left.name.startswith(".unfinished-")
+    store = open_store(str(tmp_path))
+    store.write("deep/kept", b"kept")
+    with local._whole_file(tmp_path / "deep" / "other", b"being written") as writing:
+        store.sweep()
+        assert [path.name for path in (tmp_path / "deep").iterdir() if path != Path(writing)] == ["kept"]
+        assert Path(writing).exists()
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["kept"]
+
+
+@pytest.mark.parametrize("uri", ["s3://key:secret@bucket/prefix", "https://user:secret@host/x"])
+def test_credentials_in_a_uri_are_refused_and_not_repeated(uri, tmp_path):
+    with pytest.raises(ConfigError, match="holds credentials") as caught:
+        open_store(uri)
+    assert "secret" not in caught.value.message
+    with pytest.raises(ConfigError, match=r"store\.champion: received a URI that holds credentials") as caught:
+        load_config(SOLAR_CELLS, small_settings(tmp_path, tmp_path) | {"store.champion": uri})
+    assert "secret" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("READ_TIMEOUT", "soon"), ("CONNECT_TIMEOUT", "0"), ("READ_TIMEOUT", "inf"), ("ADDRESSING_STYLE", "sideways")],
+)
+def test_settings_of_the_environment_are_held(s3, monkeypatch, name, value):
+    monkeypatch.setenv(f"NIGHTSHIFT_S3_{name}", value)
+    s3_client.client.cache_clear()
+    with pytest.raises(ConfigError, match=f"NIGHTSHIFT_S3_{name}: received '{value}', expected"):
+        open_store(s3).read("file")
+
+
+def test_the_key_and_the_path_style_of_the_environment_are_used(s3, monkeypatch):
+    monkeypatch.setenv("NIGHTSHIFT_S3_KMS_KEY_ID", "alias/nights")
+    monkeypatch.setenv("NIGHTSHIFT_S3_ADDRESSING_STYLE", "path")
+    s3_client.client.cache_clear()
+    store = open_store(s3)
+    store.write("small", b"x")
+    store.write("large", b"x" * 2**24)
+    assert store.create("entry", b"x") and store.read("large") == b"x" * 2**24
+    for key in ("small", "large", "entry"):
+        found = s3_client.client().head_object(Bucket="nights", Key=key)
+        assert (found["ServerSideEncryption"], found["SSEKMSKeyId"]) == ("aws:kms", "alias/nights")
 
 
 def test_other_schemes_are_refused():

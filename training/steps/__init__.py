@@ -6,9 +6,20 @@ from importlib import import_module
 from types import ModuleType
 
 from training.config import RunConfig
+from training.disk_full import disk_full, is_disk_full
 from training.errors import ConfigError, NightshiftError, StoreError, received
 from training.provenance import record
-from training.run_folder import FAILURE, Run, forget, is_done, mark_done, open_run, was_done, write_failure
+from training.run_folder import (
+    FAILURE,
+    Run,
+    forget,
+    is_done,
+    mark_done,
+    open_run,
+    require_unharmed,
+    was_done,
+    write_failure,
+)
 
 log = logging.getLogger(__name__)
 STEPS = ("ingest", "validate", "oversample", "train", "recalibrate_batch_norm", "evaluate", "promote")
@@ -26,6 +37,10 @@ def run_step(step: str, config: RunConfig, run_uri: str) -> str:
         _leave(run_uri, step, error)
         raise
     except Exception as error:
+        if is_disk_full(error):
+            full = disk_full(error, step)
+            _leave(run_uri, step, full)
+            raise full from error
         _leave(run_uri, step, NightshiftError(f"{type(error).__name__}: {error}", remedy="See the task's log."))
         raise
     return run_uri
@@ -55,6 +70,9 @@ def _do(step: str, config: RunConfig, run_uri: str) -> None:
 def _work(run: Run, step: str, module: ModuleType, extra: str) -> None:
     begun = time.time()
     log.info("%s: begins", step)
+    run.store.sweep()
+    for earlier in STEPS[: STEPS.index(step)]:
+        require_unharmed(run, earlier)
     forget(run, STEPS[STEPS.index(step) :])
     module.work(run)
     mark_done(run, step, module.INPUTS, module.OUTPUTS, extra)
