@@ -7,8 +7,10 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from training.config import RunConfig, load_config, parse_settings
+from training.changes import changes_since
+from training.config import load_config, parse_settings
 from training.errors import EXIT_MEANINGS, NightshiftError
+from training.run_folder import config_of
 from training.steps import STEPS, run_all, run_step
 
 log = logging.getLogger("training")
@@ -36,9 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__, epilog=_exit_codes())
     commands = parser.add_subparsers(required=True, metavar="command")
-    _add_run(commands.add_parser("run", help="every step of a night")).set_defaults(command=_run)
+    _add_night(commands.add_parser("run", help="every step of a night"))
     for step in STEPS:
-        _add_run(commands.add_parser(step, help=f"only the step {step}")).set_defaults(command=_run, step=step)
+        _add_step(commands.add_parser(step, help=f"only the step {step}"), step)
     sample = commands.add_parser("sample", help="put the sample images in place")
     sample.add_argument("--to", type=Path, required=True, help="folder to make")
     sample.set_defaults(command=_sample)
@@ -50,14 +52,23 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_run(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+def _add_night(parser: argparse.ArgumentParser) -> None:
+    _add_config(parser, like=True)
+    parser.add_argument("--run", required=True, help="the run's folder or s3:// prefix")
+    parser.set_defaults(command=_run)
+
+
+def _add_step(parser: argparse.ArgumentParser, step: str) -> None:
     _add_config(parser)
     parser.add_argument("--run", required=True, help="the run's folder or s3:// prefix")
-    return parser
+    parser.set_defaults(command=_step, step=step)
 
 
-def _add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", required=True, help="the model's YAML file")
+def _add_config(parser: argparse.ArgumentParser, *, like: bool = False) -> None:
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--config", help="the model's YAML file")
+    if like:
+        source.add_argument("--like", metavar="RUN", help="an earlier run, to be repeated with its settings")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. train.epochs=2")
 
 
@@ -70,16 +81,26 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    config = _config(options)
-    if hasattr(options, "step"):
-        run_step(options.step, config, options.run)
+    if options.like:
+        _repeat(options)
     else:
-        run_all(config, options.run)
-    print(f"{options.run}: {getattr(options, 'step', 'accepted')}")
+        run_all(load_config(options.config, parse_settings(options.set)), options.run)
+    print(f"{options.run}: accepted")
 
 
-def _config(options: argparse.Namespace) -> RunConfig:
-    return load_config(options.config, parse_settings(options.set))
+def _repeat(options: argparse.Namespace) -> None:
+    config, (first, *others) = config_of(options.like, parse_settings(options.set)), STEPS
+    # What the data are now is known once they are read.
+    run_step(first, config, options.run)
+    for line in changes_since(options.like, options.run):
+        log.warning("unlike %s: %s", options.like, line)
+    for step in others:
+        run_step(step, config, options.run)
+
+
+def _step(options: argparse.Namespace) -> None:
+    run_step(options.step, load_config(options.config, parse_settings(options.set)), options.run)
+    print(f"{options.run}: {options.step}")
 
 
 def _sample(options: argparse.Namespace) -> None:

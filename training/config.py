@@ -269,10 +269,7 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     Raises:
         ConfigError: the file cannot be read, or a key or value is wrong; one line names it.
     """
-    tree = _read_yaml(Path(path))
-    for key, value in (overrides or {}).items():
-        _set(tree, key, value)
-    return parse_config(tree)
+    return _overridden(_read_yaml(Path(path)), overrides or {})
 
 
 def parse_config(tree: Mapping[str, Any]) -> RunConfig:
@@ -305,8 +302,15 @@ def to_json(config: RunConfig) -> bytes:
     return json.dumps(config.model_dump(mode="json"), indent=2, sort_keys=True).encode() + b"\n"
 
 
-def from_json(text: bytes) -> RunConfig:
-    return parse_config(json.loads(text))
+def from_json(text: bytes, overrides: Mapping[str, Any] | None = None) -> RunConfig:
+    """What `to_json` wrote, with dotted `overrides` laid over it; raises ValueError for what is no JSON."""
+    return _overridden(json.loads(text), overrides or {})
+
+
+def _overridden(tree: dict[str, Any], overrides: Mapping[str, Any]) -> RunConfig:
+    for key, value in overrides.items():
+        _set(tree, key, value)
+    return parse_config(tree)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

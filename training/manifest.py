@@ -1,6 +1,8 @@
 """The manifest: one row an image, in order of paths; kept as parquet."""
 
+import hashlib
 import io
+import json
 
 import pandas as pd
 
@@ -62,6 +64,13 @@ def from_parquet(content: bytes, columns: list[str] | None = None) -> pd.DataFra
         return pd.read_parquet(io.BytesIO(content), columns=columns)
     except (pa.ArrowException, OSError) as error:
         raise Unreadable(str(error)) from None
+
+
+def digest(table: pd.DataFrame) -> str:
+    """SHA-256 of what the data are, in whatever order they come: each image's path, content hash and label."""
+    columns = table[["path", "sha256", "label"]].astype("object")
+    rows = columns.where(columns.notna(), "").to_numpy().tolist()
+    return hashlib.sha256(json.dumps(sorted(rows)).encode()).hexdigest()
 
 
 def accepted(store: Store) -> pd.DataFrame:

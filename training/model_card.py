@@ -1,96 +1,88 @@
 """The model card that is stored beside a champion."""
 
+import math
 from typing import Any
 
+import jinja2
+
+from training import provenance
 from training.champion import Champion
+from training.exports import Exports
 from training.run_folder import Run
 from training.sampling import PRIOR_METHODS, Prior, SamplingPlan
 
-_CARD = """\
-# {name}, champion {number}
-
-{task}
-- **Network**: {backbone} ({weights} weights), {size}×{size} pixels inside, policy `{policy}`.
-{decision}
-- **BatchNorm**: {batch_norm}.
-{quality}
-- **Training against evaluation**: fit loss {fit:.3f}, served {served:.3f} on training images.
-- **From**: run `{run}`; SHA-256 of the model `{sha256}`; promoted {promoted_at}.
-
-Load it with `keras.saving.load_model("model.keras", safe_mode=True)`.
-"""
-# What differs between two classes and more.
-_TWO = {
-    "task": """\
-- **Task**: tell `{positive}` from `{negative}` in images; input uint8 N×H×W×3 RGB of any size, output the probability
-  of `{positive}` at its natural rate ({rate:.1%} of the training images).""",
-    "decision": """\
-- **Prior**: trained with {trained:.1%} of `{positive}`; {correction:+.3f} is added to the log odds,
-  {method}.
-- **Decision**: `{positive}` at or above {threshold:.3f}, chosen on validation after that correction (Youden's J).""",
-    "quality": """\
-- **Test** ({images} images): ROC AUC {auc:.3f} (95 % interval {low:.3f} to {high:.3f}), loss {loss:.3f},
-  precision {precision:.3f}, recall {recall:.3f}.
-- **Calibration** (test): mean probability {mean_predicted:.3f}, observed share {observed_share:.3f}, expected
-  calibration error {expected_calibration_error:.3f} in {bins} bins of equal count; {uncorrected:.3f} before\
- correction.""",
-}
-_SEVERAL = {
-    "task": """\
-- **Task**: tell {labels} apart in images; input uint8 N×H×W×3 RGB of any size, output the probabilities of these
-  classes, in this order, at their natural rates ({rates} of the training images).""",
-    "decision": """\
-- **Prior**: trained with {shares}; {shifts} are added to the logits,
-  {method}.
-- **Decision**: the class with the largest probability.""",
-    "quality": """\
-- **Test** ({images} images): ROC AUC {auc:.3f} (mean of each class against the rest, 95 % interval {low:.3f} to
-  {high:.3f}), loss {loss:.3f}, accuracy {accuracy:.3f}, balanced accuracy {balanced_accuracy:.3f}.
-- **Calibration** (test, of the most probable class): mean confidence {mean_confidence:.3f}, expected calibration
-  error {expected_calibration_error:.3f} in {bins} bins of equal count; {uncorrected:.3f} before correction.""",
-}
+# Of everything that was installed, what the numbers come from.
+_NAMED = ("keras", "tensorflow", "numpy")
+_UNKNOWN = "unknown"
 
 
-def model_card(run: Run, entry: Champion) -> str:
-    """Markdown made from the run's own files."""
-    evaluation: dict[str, Any] = run.read_json("evaluation.json")
-    test, settings = evaluation["metrics"]["test"], run.config.model
-    calibration = evaluation["calibration"]
-    prior = Prior.model_validate(evaluation["prior"])
-    plan = SamplingPlan.model_validate(run.read_json("sampling.json"))
-    facts = {
-        "name": run.config.name,
-        **(_of_two(entry, plan, prior) if len(entry.classes) == 2 else _of_several(entry, plan, prior)),
-        "method": PRIOR_METHODS[prior.method],
-        "uncorrected": calibration["before"]["expected_calibration_error"],
-        "backbone": settings.backbone,
-        "weights": settings.weights or "random",
-        "size": settings.input_size,
-        "policy": settings.policy,
-        "batch_norm": run.read_json("batch_norm.json")["reason"],
-        "auc": test["roc_auc"],
-        "low": test["roc_auc_interval"][0],
-        "high": test["roc_auc_interval"][1],
-    }
-    told = calibration["after"] | test | evaluation["losses"] | entry.tree() | facts
-    parts = _TWO if len(entry.classes) == 2 else _SEVERAL
-    return _CARD.format(**told | {name: part.format(**told) for name, part in parts.items()})
+def model_card(run: Run, entry: Champion, exports: Exports) -> bytes:
+    """Markdown made from the run's own files, in UTF-8."""
+    return (
+        _template()
+        .render(
+            config=run.config,
+            entry=entry,
+            exports=exports,
+            batch_norm=run.read_json("batch_norm.json"),
+            validation=run.read_json("validation.json"),
+            **_answers(run, entry),
+            **_measured(run),
+            **_made(run),
+        )
+        .encode()
+    )
 
 
-def _of_two(entry: Champion, plan: SamplingPlan, prior: Prior) -> dict[str, Any]:
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("training"),
+        autoescape=False,
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"figure": "{:.3f}".format, "percent": "{:.1%}".format, "signed": "{:+.3f}".format}
+    return environment.get_template("model_card.md.jinja")
+
+
+def _answers(run: Run, entry: Champion) -> dict[str, Any]:
+    """What the outputs mean."""
+    prior = Prior.model_validate(run.read_json("evaluation.json")["prior"])
+    two = len(entry.classes) == 2
     return {
-        "negative": entry.classes[0],
-        "positive": entry.classes[1],
-        "rate": plan.natural_share[1],
-        "trained": plan.trained_share[1],
-        "correction": prior.on_outputs(1)[0],
-    }
-
-
-def _of_several(entry: Champion, plan: SamplingPlan, prior: Prior) -> dict[str, Any]:
-    return {
+        "positive": entry.classes[1] if two else None,
         "labels": ", ".join(f"`{label}`" for label in entry.classes),
-        "rates": ", ".join(f"{share:.1%}" for share in plan.natural_share),
-        "shares": ", ".join(f"{share:.1%}" for share in plan.trained_share),
-        "shifts": ", ".join(f"{shift:+.3f}" for shift in prior.shift),
+        "plan": SamplingPlan.model_validate(run.read_json("sampling.json")),
+        "shift": prior.on_outputs(1 if two else len(entry.classes)).tolist(),
+        "method": PRIOR_METHODS[prior.method],
     }
+
+
+def _measured(run: Run) -> dict[str, Any]:
+    evaluation: dict[str, Any] = run.read_json("evaluation.json")
+    summary: dict[str, Any] = run.read_json("validation.json")["summary"]  # type: ignore[assignment]
+    test = evaluation["metrics"]["test"]
+    return {
+        "test": test,
+        "interval": "{:.3f} to {:.3f}".format(*test["roc_auc_interval"]),
+        "losses": evaluation["losses"],
+        "calibration": evaluation["calibration"],
+        "brightness": summary["brightness"],
+        "side": round(math.exp(summary["log_pixels"]["mean"] / 2)),
+    }
+
+
+def _made(run: Run) -> dict[str, Any]:
+    made = provenance.read(run.store)
+    environments = made.get("environments", {}).values()
+    commits = {f"commit `{facts['code_commit'] or _UNKNOWN}`" for facts in environments}
+    return {
+        "commits": ", ".join(sorted(commits)) or _UNKNOWN,
+        "versions": "; ".join(sorted({_versions(facts) for facts in environments})) or _UNKNOWN,
+        "data_sha256": made.get("data_sha256", _UNKNOWN),
+    }
+
+
+def _versions(facts: dict[str, Any]) -> str:
+    named = (f"{name} {facts['versions'].get(name, _UNKNOWN)}" for name in _NAMED)
+    return f"Python {facts['python']}, {', '.join(named)} on {facts['processor']}"

@@ -1,40 +1,121 @@
-"""Where and when a run happened: the one file in which two equal runs differ."""
+"""What a run was made from, where and when: the one file in which two equal runs differ."""
 
+import hashlib
+import json
 import os
 import platform
+import subprocess
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
+from pathlib import Path
+from typing import Any
 
-from training.run_folder import Run
+import psutil
+
+from training.run_folder import CONFIG, Run, as_json
+from training.store import NotFound, Store
 
 PROVENANCE = "provenance.json"
-_PACKAGES = ("keras", "tensorflow", "numpy", "pandas", "pillow", "great-expectations", "apache-airflow", "scikit-learn")
+# Says which commit it is where the code came without git, as into a container.
+COMMIT = "NIGHTSHIFT_COMMIT"
+CHANGED = "+changes"
+_CODE = Path(__file__).parent
+_PROCESSORS = Path("/proc/cpuinfo")
 
 
 def record(run: Run, step: str, begun: float) -> None:
-    """Add a finished step: when it began (seconds since the epoch), how long it took, on which machine."""
-    tree = run.read_json(PROVENANCE) if run.store.exists(PROVENANCE) else {}
-    steps = dict(tree.get("steps", {}))  # type: ignore[call-overload]
-    steps[step] = {
+    """Add a finished step: when it began (seconds since the epoch), how long it took, and in what environment."""
+    tree, here = read(run.store), environment()
+    key = hashlib.sha256(as_json(here)).hexdigest()[:12]
+    times = {
         "began": datetime.fromtimestamp(begun, UTC).isoformat(timespec="seconds"),
         "seconds": round(time.time() - begun, 1),
         "host": platform.node(),
+        "environment": key,
     }
-    run.write_json(PROVENANCE, {"steps": steps, **_machine()})
+    steps = tree.get("steps", {}) | {step: times}
+    made_from = tree if step != "ingest" and "data_sha256" in tree else _made_from(run)
+    run.write_json(
+        PROVENANCE,
+        {
+            **{name: made_from[name] for name in ("config_sha256", "data_sha256", "seeds")},
+            "environments": _of_steps(tree.get("environments", {}) | {key: here}, steps),
+            "steps": steps,
+        },
+    )
 
 
-def _machine() -> dict[str, object]:
+def read(store: Store) -> dict[str, Any]:
+    """What a run's folder says of its making; empty where it says nothing that can be read."""
+    try:
+        return dict(json.loads(store.read(PROVENANCE)))
+    except (NotFound, TypeError, ValueError):
+        return {}
+
+
+@cache
+def environment() -> dict[str, Any]:
+    """What besides settings and data may change a run's last bits: the code, every installed version, the machine."""
     return {
+        "code_commit": code_commit(),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processors": os.cpu_count(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "processor": _processor(),
+        "threads": _threads(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "versions": _versions(),
     }
 
 
-def _version(package: str) -> str | None:
+def code_commit() -> str | None:
+    """The commit of this code, with "+changes" where the package's files are other than committed.
+
+    Without git, or where the package is installed outside its repository, what NIGHTSHIFT_COMMIT says; else None.
+    """
     try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+        # Asked first, since a package installed below another project's checkout would be given that one's commit.
+        _git("ls-files", "--error-unmatch", Path(__file__).name)
+        return _git("rev-parse", "HEAD") + (CHANGED if _git("status", "--porcelain", "--", ".") else "")
+    except (OSError, subprocess.SubprocessError):
+        return os.environ.get(COMMIT) or None
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=_CODE, capture_output=True, text=True, check=True, timeout=30)
+    return done.stdout.strip()
+
+
+def _made_from(run: Run) -> dict[str, Any]:
+    from training import manifest
+
+    return {
+        "config_sha256": run.digest(CONFIG),
+        "data_sha256": manifest.digest(manifest.from_parquet(run.store.read("manifest.parquet"))),
+        "seeds": {"seed": run.config.seed, "split.salt": run.config.split.salt},
+    }
+
+
+def _of_steps(environments: Mapping[str, Any], steps: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that some step was done in; one done again may have left its earlier one behind."""
+    used = {times.get("environment") for times in steps.values()}
+    return {key: facts for key, facts in environments.items() if key in used}
+
+
+def _versions() -> dict[str, str]:
+    """Of all that is installed, by name; what a broken installation leaves behind has none."""
+    return dict(sorted((found.name.lower(), found.version) for found in metadata.distributions() if found.name))
+
+
+def _processor() -> str:
+    """The model's name; `platform` knows it on few systems."""
+    lines = _PROCESSORS.read_text().splitlines() if _PROCESSORS.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def _threads() -> int:
+    """How many processors this process may use, which is how many threads TensorFlow starts."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -4,8 +4,9 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from training.config import RunConfig, differing_keys, from_json, to_json
 from training.documents import Document
@@ -69,6 +70,18 @@ def open_run(config: RunConfig, run_uri: str, *, first: bool = False) -> Run:
     else:
         raise ConfigError(received("--run", run_uri, "a run begun by `ingest`"))
     return run
+
+
+def config_of(run_uri: str, overrides: Mapping[str, Any] | None = None) -> RunConfig:
+    """The config that the run at `run_uri` was begun with, with dotted `overrides` laid over it.
+
+    Raises:
+        ConfigError: there is no such run, or its config is damaged or of another version.
+    """
+    try:
+        return from_json(open_store(run_uri).read(CONFIG), overrides)
+    except (NotFound, ValueError):
+        raise ConfigError(received("--like", run_uri, f"{CONFIG!r} of an earlier run")) from None
 
 
 def is_done(run: Run, step: str, inputs: Iterable[str], extra: str = "") -> bool:

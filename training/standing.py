@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from training.checkpoints import Checkpoint
-from training.determinism import machine
+from training.provenance import environment
 
 # Keras's own callbacks forget these at the beginning of each `fit`.
 _REMEMBERED = ("wait", "best", "best_epoch", "stopped_epoch", "cooldown_counter")
@@ -101,6 +101,13 @@ def from_checkpoint(checkpoint: Checkpoint) -> tuple[Standing, Variables]:
         for group in fields(Variables)
     }
     return Standing(**facts, best=best), Variables(**groups)
+
+
+def machine() -> dict[str, Any]:
+    """All that the last bits of the numbers depend on besides code, settings and data."""
+    here = environment()
+    versions = {name: here["versions"].get(name) for name in ("keras", "numpy", "tensorflow")}
+    return {**{name: here[name] for name in ("processor", "threads", "python")}, "versions": versions}
 
 
 def same_machine(checkpoint: Checkpoint) -> bool:

@@ -30,6 +30,29 @@ def test_bad_input_is_one_clear_line_and_its_exit_code(tmp_path, arguments, code
     assert told in done.stderr.splitlines()[0] and "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "expected 'config.json' of an earlier run"),
+        (b"{", "expected 'config.json' of an earlier run"),
+        (b'{"name": "a"}', "data: received nothing, expected a value"),
+    ],
+)
+def test_a_run_that_cannot_be_repeated_is_bad_usage(tmp_path, content, told):
+    if content:
+        (tmp_path / "config.json").write_bytes(content)
+    done = call("run", "--like", str(tmp_path), "--run", str(tmp_path / "run"))
+    assert done.returncode == 2
+    assert told in done.stderr.splitlines()[0] and "Traceback" not in done.stderr
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_a_run_is_of_a_config_or_like_another_and_a_step_of_a_config():
+    assert call("run", "--run", "a").returncode == 2
+    assert call("run", "--run", "a", "--like", "b", "--config", str(SOLAR_CELLS)).returncode == 2
+    assert call("ingest", "--run", "a", "--like", "b").returncode == 2
+
+
 def test_an_unknown_command_is_bad_usage():
     assert call("dance").returncode == 2
     assert "exit codes: 0 accepted" in " ".join(call("--help").stdout.split())

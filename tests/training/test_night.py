@@ -9,14 +9,18 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import onnxruntime
 import pandas as pd
 import pytest
+import tensorflow as tf
 
 from tests.conftest import SOLAR_CELLS, small_settings
 from tests.faults import flipped
 from training import champion
+from training.__main__ import main
 from training.config import load_config
-from training.errors import ConfigError, Diverged, StoreError
+from training.errors import ConfigError, Diverged, NightshiftError, StoreError
+from training.exports import LIMITS
 from training.images import decode
 from training.network import from_bytes
 from training.steps import STEPS, run_all, run_step
@@ -85,7 +89,36 @@ def test_the_champion_answers_for_raw_images(night, few_cells):
     image = decode(next((few_cells / "images").iterdir()).read_bytes())
     answer = model(image[None]).numpy()
     assert answer.shape == (1, 1) and 0 < answer[0, 0] < 1
-    assert "champion 1" in (folder / "champion" / entry.model.replace("model.keras", "model_card.md")).read_text()
+    beside = (folder / "champion" / entry.model).parent
+    saved = tf.saved_model.load(beside / "saved_model")
+    (other,) = onnxruntime.InferenceSession(beside / "model.onnx").run(["probability"], {"images": image[None]})
+    others = [saved.serve(image[None])["probability"], other]
+    np.testing.assert_allclose(others, [answer, answer], atol=LIMITS["model.onnx"])
+
+
+def test_promotion_and_card_say_how_alike_the_formats_are(night):
+    folder, config = night
+    promotion = json.loads((folder / "run" / "promotion.json").read_text())
+    worst = promotion["exports"]["largest_difference"]
+    assert worst.keys() == LIMITS.keys() and all(worst[form] <= LIMITS[form] for form in worst)
+    card = (folder / "champion" / promotion["model"].replace("model.keras", "model_card.md")).read_text()
+    made = json.loads((folder / "run" / "provenance.json").read_text())
+    assert "champion 1" in card and f"| `model.onnx` | {worst['model.onnx']:.1e} |" in card
+    assert made["data_sha256"] in card and f"**Seed**: {config.seed}" in card
+    (environment,) = made["environments"].values()
+    assert str(environment["code_commit"] or "unknown") in card and environment["processor"] in card
+
+
+def test_a_format_that_answers_otherwise_is_not_promoted(night, tmp_path, monkeypatch):
+    folder, config = night
+    run = Path(shutil.copytree(folder / "run", tmp_path / "run"))
+    (run / "done" / "promote.json").unlink()
+    before = sorted(path for path in (folder / "champion").rglob("*"))
+    monkeypatch.setitem(LIMITS, "model.onnx", 1e-12)
+    with pytest.raises(NightshiftError, match=r"model\.onnx: received 'a difference"):
+        run_step("promote", config, str(run))
+    assert sorted(path for path in (folder / "champion").rglob("*")) == before
+    assert json.loads((run / "failure.json").read_text())["cause"] == "export"
 
 
 def test_doing_it_again_does_nothing(night, caplog):
@@ -176,15 +209,19 @@ def test_a_step_before_its_turn_is_refused(small, tmp_path):
         run_step("train", small, str(tmp_path / "run"))
 
 
-def test_on_s3_the_night_is_the_same(night, few_cells, s3):
+def test_repeated_on_s3_the_night_is_the_same(night, few_cells, s3, caplog):
     """Data, run and champion in a bucket: equal to the local run in every array, number and verdict."""
     folder, _ = night
     data = open_store(f"{s3}/images")
     for path in few_cells.rglob("*"):
         if path.is_file():
             data.write(path.relative_to(few_cells).as_posix(), path.read_bytes())
-    config = load_config(SOLAR_CELLS, small_settings(f"{s3}/images", s3) | OPEN)
-    run_all(config, f"{s3}/runs/night")
+    settings = [f"data.uri={s3}/images", f"store.champion={s3}/champion", f"store.runs={s3}/runs"]
+    with caplog.at_level("WARNING", logger="training"):
+        again = ["run", "--like", str(folder / "run"), "--run", f"{s3}/runs/night"]
+        assert main([*again, *(word for setting in settings for word in ("--set", setting))]) == 0
+    # A checkout with changes says that they cannot be compared; nothing else differs.
+    assert not [message for message in caplog.messages if "unlike" in message and "the changes" not in message]
     here, there = open_store(str(folder / "run")), open_store(f"{s3}/runs/night")
     for name in (
         "history.csv",

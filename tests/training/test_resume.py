@@ -109,7 +109,7 @@ def test_a_damaged_checkpoint_and_another_machine_are_told_of(data, finished, tm
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
     newest.write_bytes(content)
-    monkeypatch.setattr("training.determinism._processor", lambda: "another one")
+    monkeypatch.setattr("training.standing.machine", lambda: {"processor": "another one"})
     assert train(data, Checkpoints(LocalStore(tmp_path), "training")) == finished[1]
     assert f"{newest.name} is damaged" in caplog.text and "another machine began this" in caplog.text
 

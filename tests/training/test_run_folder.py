@@ -3,7 +3,7 @@ import pytest
 from tests.conftest import SOLAR_CELLS
 from training.config import load_config
 from training.errors import ConfigError, DataRejected
-from training.run_folder import forget, is_done, mark_done, open_run, run_uri_for, was_done, write_failure
+from training.run_folder import config_of, forget, is_done, mark_done, open_run, run_uri_for, was_done, write_failure
 
 
 @pytest.fixture
@@ -35,6 +35,16 @@ def test_only_the_gate_may_change_within_a_run(config, tmp_path):
 def test_a_later_step_needs_a_run(config, tmp_path):
     with pytest.raises(ConfigError, match="begun by `ingest`"):
         open_run(config, str(tmp_path / "nothing"))
+
+
+def test_the_config_of_a_run_is_read_back_with_changes(config, s3):
+    open_run(config, f"{s3}/r", first=True)
+    assert config_of(f"{s3}/r") == config
+    assert config_of(f"{s3}/r", {"train.epochs": 9}).train.epochs == 9
+    with pytest.raises(ConfigError, match=r"train\.epochs: received 0"):
+        config_of(f"{s3}/r", {"train.epochs": 0})
+    with pytest.raises(ConfigError, match="--like: received 's3://nights/none'"):
+        config_of(f"{s3}/none")
 
 
 def test_a_step_is_done_while_inputs_and_outputs_are_what_they_were(config, tmp_path):

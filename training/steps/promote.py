@@ -3,18 +3,13 @@
 import hashlib
 import logging
 from datetime import UTC, datetime
-from itertools import islice
-from typing import Any
-
-import keras
-import numpy as np
 
 from training import champion, network
 from training.champion import Champion
-from training.comparison import served_logits
 from training.data_summary import DataSummary
 from training.errors import NightshiftError
 from training.evaluation import Evaluation
+from training.exports import MODEL, Exports, export
 from training.logits import in_batches, inference_logits, probabilities
 from training.model_card import model_card
 from training.run_folder import Run
@@ -28,7 +23,6 @@ log = logging.getLogger(__name__)
 INPUTS = ("validation.json", "evaluation.json", "verdict.json", "recalibrated/model.keras")
 OUTPUTS = ("promotion.json",)
 _CHECKED = 64
-_TOLERANCE = 1e-5
 
 
 def work(run: Run) -> None:
@@ -37,7 +31,8 @@ def work(run: Run) -> None:
         raise failure_of(verdict)
     store = open_store(run.config.store.champion)
     entry = _promoted_before(run, store) or _promote(run, store)
-    run.write_json("promotion.json", entry.tree() | {"store": run.config.store.champion})
+    told = {"store": run.config.store.champion, "exports": run.read_json("exports.json")}
+    run.write_json("promotion.json", entry.tree() | told)
     log.info("champion %d: %s", entry.number, store.uri(entry.model))
 
 
@@ -51,39 +46,33 @@ def _promote(run: Run, store: Store) -> Champion:
     latest = champion.current(store)
     evaluation = Evaluation.model_validate(run.read_json("evaluation.json"))
     assert evaluation.prior is not None  # evaluate always leaves one
-    content = _export(run, evaluation.prior)
-    entry = _entry(run, evaluation, content, 1 if latest is None else latest.number + 1)
-    store.write(entry.model, content)
-    store.write(entry.model.replace("model.keras", "model_card.md"), model_card(run, entry).encode())
+    exports = _export(run, evaluation.prior)
+    entry = _entry(run, evaluation, exports.files[MODEL], 1 if latest is None else latest.number + 1)
+    for name, content in exports.files.items():
+        store.write(entry.model.replace(MODEL, name), content)
+    store.write(entry.model.replace(MODEL, "model_card.md"), model_card(run, entry, exports))
     if not champion.append(store, entry):
         raise NightshiftError("promote: another run was promoted first", cause="superseded", remedy="Nothing to do.")
     return entry
 
 
-def _export(run: Run, prior: Prior) -> bytes:
-    """The served model's file, proven equal to the evaluated one on real images."""
+def _export(run: Run, prior: Prior) -> Exports:
+    """The served model's files, proven equal to the evaluated one on real images."""
     pixels, _ = labelled_split(run, "test")
     classifier = network.from_bytes(run.store.read("recalibrated/model.keras"))
-    expected = in_batches(inference_logits(classifier), pixels[:_CHECKED], 64)
-    content = network.to_bytes(serving_model(classifier, run.config.model.input_size, prior))
-    images = islice(raw_images(run, "test"), _CHECKED)
-    _check(network.from_bytes(content), images, prior.corrected(expected))
-    return content
-
-
-def _check(model: keras.Model, images: Any, expected: np.ndarray) -> None:
-    served = probabilities(served_logits(model, images))
-    worst = float(np.abs(served - probabilities(expected)).max())
-    log.info("exported model: largest difference in probability %.1e on %d real images", worst, len(expected))
-    if not worst <= _TOLERANCE:
-        raise NightshiftError(f"promote: the exported model differs by {worst:.1e}, expected at most {_TOLERANCE:.0e}")
+    logits = in_batches(inference_logits(classifier), pixels[:_CHECKED], 64)
+    model = serving_model(classifier, run.config.model.input_size, prior)
+    exports = export(model, raw_images(run, "test", _CHECKED), probabilities(prior.corrected(logits)))
+    log.info("exports: %s", ", ".join(f"{form} within {worst:.0e}" for form, worst in exports.differences.items()))
+    run.write_json("exports.json", exports.report)
+    return exports
 
 
 def _entry(run: Run, evaluation: Evaluation, content: bytes, number: int) -> Champion:
     digest = hashlib.sha256(content).hexdigest()
     return Champion(
         number=number,
-        model=f"models/{digest[:16]}/model.keras",
+        model=f"models/{digest[:16]}/{MODEL}",
         sha256=digest,
         run=run.store.uri(),
         evaluation_sha256=run.digest("evaluation.json"),
