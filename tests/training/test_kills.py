@@ -16,7 +16,8 @@ import pytest
 from tests.conftest import ROOT, SOLAR_CELLS, small_settings
 from tests.nights import assert_equal, assert_same_weights, assert_whole
 from training import champion
-from training.steps import STEPS
+from training.config import load_config
+from training.steps import STEPS, run_step
 from training.store import Store, open_store
 
 OPEN = {"gate.max_loss_gap": 50, "gate.max_batch_norm_gap": 50}
@@ -81,10 +82,29 @@ def champions(store: Store) -> bytes:
     return champion.read_model(store, entry)
 
 
-def test_a_night_killed_twice_ends_as_if_left_alone(left_alone, few_cells, tmp_path):
-    alone, seconds = left_alone
-    assert night(few_cells, tmp_path, seconds, random.Random(0), 2) == 2
-    check(tmp_path, alone)
+def test_a_training_that_is_killed_ends_as_if_left_alone(few_cells, tmp_path):
+    """One kill, within an epoch; the long test below has fifty, over all steps that take long."""
+    config = load_config(SOLAR_CELLS, small_settings(few_cells, tmp_path) | OPEN | LONG)
+    for step in STEPS[:4]:
+        run_step(step, config, str(tmp_path / "alone"))
+    shutil.copytree(tmp_path / "alone", tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoint")
+    (tmp_path / "run" / "done" / "train.json").unlink()
+    kill_within_an_epoch(few_cells, tmp_path)
+    assert_whole(tmp_path / "run")
+    run_step("train", config, str(tmp_path / "run"))
+    for name in ("history.csv", "checkpoint/steps.json"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
+    assert_same_weights(*((tmp_path / name / "checkpoint" / "model.keras").read_bytes() for name in ("run", "alone")))
+
+
+def kill_within_an_epoch(data: Path, folder: Path) -> None:
+    """As soon as the third checkpoint of a night's training is there."""
+    process = subprocess.Popen(command(data, folder), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not list((folder / "run").glob("checkpoint/state/*/00000003-*.npz")):
+        time.sleep(0.02)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
 
 
 @pytest.mark.soak
