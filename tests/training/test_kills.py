@@ -21,11 +21,12 @@ from training.steps import STEPS, run_step
 from training.store import Store, open_store
 
 OPEN = {"gate.max_loss_gap": 50, "gate.max_batch_norm_gap": 50}
-LONG = {"train.epochs": 3, "train.checkpoint_seconds": 0, "train.early_stopping_patience": 2}
+SHORT = {"train.checkpoint_seconds": 0}
+LONG = SHORT | {"train.epochs": 3, "train.early_stopping_patience": 2}
 
 
-def command(data: Path, folder: Path) -> list[str]:
-    settings = small_settings(data, folder) | OPEN | LONG
+def command(data: Path, folder: Path, length: dict[str, object]) -> list[str]:
+    settings = small_settings(data, folder) | OPEN | length
     words = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
     run = [sys.executable, "-m", "training", "run", "--config", str(SOLAR_CELLS), "--run", str(folder / "run")]
     return run + words
@@ -35,7 +36,7 @@ def command(data: Path, folder: Path) -> list[str]:
 def left_alone(few_cells, tmp_path_factory):
     """A night's folder, and how long each of its steps took, in seconds."""
     folder = tmp_path_factory.mktemp("left_alone")
-    done = subprocess.run(command(few_cells, folder), cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command(few_cells, folder, LONG), cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     return folder, {step: float(seconds) for step, seconds in re.findall(r"(\w+): done in ([\d.]+) s", done.stdout)}
 
 
@@ -62,9 +63,9 @@ def night(data: Path, folder: Path, seconds: dict[str, float], draws: random.Ran
         if not left:
             break
         step = draws.choice(left)
-        kills += killed(command(data, folder), step, draws.uniform(0, seconds[step]))
+        kills += killed(command(data, folder, LONG), step, draws.uniform(0, seconds[step]))
         assert_whole(folder)
-    subprocess.run(command(data, folder), cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command(data, folder, LONG), cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     return kills
 
 
@@ -84,13 +85,13 @@ def champions(store: Store) -> bytes:
 
 def test_a_training_that_is_killed_ends_as_if_left_alone(few_cells, tmp_path):
     """One kill, within an epoch; the long test below has fifty, over all steps that take long."""
-    config = load_config(SOLAR_CELLS, small_settings(few_cells, tmp_path) | OPEN | LONG)
+    config = load_config(SOLAR_CELLS, small_settings(few_cells, tmp_path) | OPEN | SHORT)
     for step in STEPS[:4]:
         run_step(step, config, str(tmp_path / "alone"))
     shutil.copytree(tmp_path / "alone", tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "checkpoint")
     (tmp_path / "run" / "done" / "train.json").unlink()
-    kill_within_an_epoch(few_cells, tmp_path)
+    kill_within_an_epoch(command(few_cells, tmp_path, SHORT), tmp_path)
     assert_whole(tmp_path / "run")
     run_step("train", config, str(tmp_path / "run"))
     for name in ("history.csv", "checkpoint/steps.json"):
@@ -98,9 +99,9 @@ def test_a_training_that_is_killed_ends_as_if_left_alone(few_cells, tmp_path):
     assert_same_weights(*((tmp_path / name / "checkpoint" / "model.keras").read_bytes() for name in ("run", "alone")))
 
 
-def kill_within_an_epoch(data: Path, folder: Path) -> None:
+def kill_within_an_epoch(call: list[str], folder: Path) -> None:
     """As soon as the third checkpoint of a night's training is there."""
-    process = subprocess.Popen(command(data, folder), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(call, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and not list((folder / "run").glob("checkpoint/state/*/00000003-*.npz")):
         time.sleep(0.02)
     process.kill()
