@@ -21,8 +21,8 @@ from training.steps import STEPS, run_step
 from training.store import Store, open_store
 
 OPEN = {"gate.max_loss_gap": 50, "gate.max_batch_norm_gap": 50}
-SHORT = {"train.checkpoint_seconds": 0}
-LONG = SHORT | {"train.epochs": 3, "train.early_stopping_patience": 2}
+SHORT = {"train.checkpoint_seconds": 0, "model.policy": "frozen"}
+LONG = {"train.checkpoint_seconds": 0, "train.epochs": 3, "train.early_stopping_patience": 2}
 
 
 def command(data: Path, folder: Path, length: dict[str, object]) -> list[str]:
