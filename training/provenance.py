@@ -2,9 +2,11 @@
 
 import os
 import platform
+import subprocess
 import time
 from datetime import UTC, datetime
 from importlib import metadata
+from pathlib import Path
 
 from training.run_folder import Run
 
@@ -22,6 +24,21 @@ def record(run: Run, step: str, begun: float) -> None:
         "host": platform.node(),
     }
     run.write_json(PROVENANCE, {"steps": steps, **_machine()})
+
+
+def code_commit() -> str | None:
+    """The commit of this code, with "+changes" where files differ from it; without git what NIGHTSHIFT_COMMIT says."""
+    try:
+        changed = _git("status", "--porcelain", "--untracked-files=no")
+        return _git("rev-parse", "HEAD") + ("+changes" if changed else "")
+    except (OSError, subprocess.SubprocessError):
+        return os.environ.get("NIGHTSHIFT_COMMIT") or None
+
+
+def _git(*arguments: str) -> str:
+    folder = Path(__file__).parent
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=30)
+    return done.stdout.strip()
 
 
 def _machine() -> dict[str, object]:
