@@ -31,7 +31,7 @@ class Step(BaseOperator):
     def execute(self, context: Context) -> str:
         from airflow.sdk.exceptions import AirflowFailException
 
-        from training.errors import NightshiftError
+        from training.errors import NightshiftError, Superseded
         from training.run_folder import run_uri_for
         from training.steps import run_step
 
@@ -39,7 +39,7 @@ class Step(BaseOperator):
             config = load_from_form(self.model_file, context["params"])
             return run_step(self.task_id, config, run_uri_for(config, context["run_id"]))
         except NightshiftError as error:
-            if error.exit_code not in NOT_RETRIED:
+            if error.exit_code not in NOT_RETRIED and not isinstance(error, Superseded):
                 raise
             raise AirflowFailException(error.message) from error
 

@@ -123,14 +123,15 @@ def _study(options: argparse.Namespace) -> None:
 
 def _champion(options: argparse.Namespace) -> None:
     from training import champion
+    from training.history_table import as_text
     from training.store import open_store
+    from training.who import who
 
     store = open_store(options.store)
     if options.rollback:
-        champion.roll_back(store, datetime.now(UTC).isoformat(timespec="seconds"))
-    for entry in champion.history(store):
-        back = f" (back to {entry.rolled_back_to})" if entry.rolled_back_to else ""
-        print(f"{entry.number}{back}  {entry.promoted_at}  test ROC AUC {entry.test_roc_auc:.3f}  {entry.run}")
+        champion.roll_back(store, datetime.now(UTC).isoformat(timespec="seconds"), who())
+    if entries := champion.history(store):
+        print(as_text(entries))
 
 
 def _exit_codes() -> str:

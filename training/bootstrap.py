@@ -20,6 +20,15 @@ def image_weights(images: int, resamples: int, random: np.random.Generator) -> n
     return random.multinomial(images, np.full(images, 1 / images), size=resamples).astype(np.float64)
 
 
+def weights_within_classes(labels: np.ndarray, resamples: int, random: np.random.Generator) -> np.ndarray:
+    """How often each image is drawn when each class keeps its number of images; shape (resamples, len(labels))."""
+    weights = np.empty((resamples, len(labels)))
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        weights[:, rows] = image_weights(len(rows), resamples, random)
+    return weights
+
+
 def mean_draws(values: np.ndarray, ids: np.ndarray, classes: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """The resampled means of row `values` at the rows' own class shares; shape (resamples,).
 

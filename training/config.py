@@ -198,7 +198,10 @@ class GateConfig(_Section):
         None, description="Largest validation minus training loss, in nats; null: reported, not gated."
     )
     max_champion_loss_increase: Annotated[float, Field(ge=0)] = Field(
-        0.1, description="How much worse than the champion's, in nats, the test loss may be (lower 99 % bound)."
+        0.05, description="Most by which the test loss may exceed the champion's, in nats (upper 95 % bound)."
+    )
+    max_champion_auc_decrease: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.03, description="Most by which the test ROC AUC may fall below the champion's (lower 95 % bound)."
     )
 
     @model_validator(mode="after")
@@ -213,6 +216,8 @@ class GateConfig(_Section):
 class StoreConfig(_Section):
     runs: str = Field("runs", min_length=1, description="Folder or s3:// prefix under which Airflow's runs go.")
     champion: str = Field(min_length=1, description="Folder or s3:// prefix of the champion's history and models.")
+    keep_models: int = Field(10, ge=2, description="How many of the newest models are kept, whatever their age.")
+    keep_days: int = Field(90, ge=0, description="Days for which every model is kept, however many there are.")
 
     @property
     def data(self) -> str:

@@ -50,6 +50,12 @@ class WorseThanChampion(NightshiftError):
     code = "worse_than_champion"
 
 
+class Superseded(NightshiftError):
+    """Another run took the champion's next number first; trying again would not change that."""
+
+    code = "superseded"
+
+
 class StoreError(NightshiftError):
     """Storage could not be reached, refused, or holds something that cannot be read."""
 

@@ -22,15 +22,21 @@ class Reason(Document):
 
 
 class Comparison(Document):
-    """Candidate against champion on the same test images; `difference` is candidate minus champion, in nats."""
+    """Candidate against champion `number` on the same test images.
+
+    Differences are candidate minus champion, of losses in nats; each end of an interval is a one-sided 95 % bound.
+    """
 
     number: int
+    images: int
     champion_loss: float
     candidate_loss: float
     difference: float
     interval: tuple[float, float]
     champion_roc_auc: float
     candidate_roc_auc: float
+    roc_auc_difference: float
+    roc_auc_interval: tuple[float, float]
 
 
 class Verdict(Document):
@@ -40,14 +46,14 @@ class Verdict(Document):
 
 
 def judge(evaluation: Evaluation, gate: GateConfig, champion: Comparison | None = None) -> Verdict:
-    """Apply the gate's limits to the intervals' lower bounds."""
+    """Apply the gate's limits: divergence needs proof, and so does that the candidate is no worse than the champion."""
     checks = [_non_finite(evaluation, gate)]
     if checks[0] is None:
         checks = [
             _loss_gap(evaluation, gate),
             _batch_norm_gap(evaluation, gate),
             _generalization_gap(evaluation, gate),
-            _champion(champion, gate),
+            worse_than(champion, gate),
         ]
     reasons = tuple(reason for reason in checks if reason is not None)
     return Verdict(accepted=not reasons, reasons=reasons, champion=champion)
@@ -61,6 +67,45 @@ def loss_gap_limit(gate: GateConfig, fit_loss: float) -> float | None:
     if gate.max_loss_ratio is not None:
         limits.append((gate.max_loss_ratio - 1) * fit_loss)
     return max(limits, default=None)
+
+
+def worse_than(champion: Comparison | None, gate: GateConfig) -> Reason | None:
+    """Why the candidate may be worse than the champion; None where it is not, by loss and by ROC AUC, or none is there.
+
+    A test of non-inferiority: the bad end of each interval must be within its limit, so of candidates that are worse
+    by just that limit at most one in twenty passes.
+    """
+    if champion is None:
+        return None
+    loss_limit, auc_limit = gate.max_champion_loss_increase, gate.max_champion_auc_decrease
+    if champion.interval[1] <= loss_limit and -champion.roc_auc_interval[0] <= auc_limit:
+        return None
+    unsure = champion.difference <= loss_limit and -champion.roc_auc_difference <= auc_limit
+    return Reason(
+        code=WORSE,
+        message=_comparison_told(champion, gate) + (_UNSURE if unsure else ""),
+        observed=champion.difference,
+        limit=loss_limit,
+        cause=WORSE,
+        remedy=_MORE_IMAGES if unsure else _COMPARE_RUNS,
+    )
+
+
+_UNSURE = " Both differences are within their limits, but these test images are too few to tell."
+_MORE_IMAGES = "The champion stays in service. Collect more test images, or raise split.test or the limits."
+_COMPARE_RUNS = "The champion stays in service. Compare the two runs' data and settings before the next night."
+
+
+def _comparison_told(found: Comparison, gate: GateConfig) -> str:
+    return (
+        f"Not shown to be as good as champion {found.number} on the same {found.images} test images: "
+        f"loss {found.candidate_loss:.3f} against {found.champion_loss:.3f}, difference {found.difference:+.3f} nats "
+        f"(90 % interval {found.interval[0]:+.3f} to {found.interval[1]:+.3f}), at most "
+        f"{gate.max_champion_loss_increase:+.3f} is accepted; "
+        f"ROC AUC {found.candidate_roc_auc:.3f} against {found.champion_roc_auc:.3f}, difference "
+        f"{found.roc_auc_difference:+.3f} (90 % interval {found.roc_auc_interval[0]:+.3f} to "
+        f"{found.roc_auc_interval[1]:+.3f}), at least {-gate.max_champion_auc_decrease:+.3f} is accepted."
+    )
 
 
 def failure_of(verdict: Verdict) -> NightshiftError:
@@ -124,18 +169,6 @@ def _generalization_gap(evaluation: Evaluation, gate: GateConfig) -> Reason | No
         return None
     message = f"Validation is too far from training: {_gap(evaluation, 'generalization')}, limit {limit:.3f}."
     return _reason("generalization_gap", message, evaluation.causes["generalization"], limit, "generalization")
-
-
-def _champion(champion: Comparison | None, gate: GateConfig) -> Reason | None:
-    limit = gate.max_champion_loss_increase
-    if champion is None or champion.interval[0] <= limit:
-        return None
-    message = (
-        f"Worse than champion {champion.number} on the same test images: loss {champion.candidate_loss:.3f} against "
-        f"{champion.champion_loss:.3f}, at least {champion.interval[0]:.3f} nats more, limit {limit:.3f}."
-    )
-    remedy = "The champion stays in service. Compare the two runs' data and settings before the next night."
-    return Reason(code=WORSE, message=message, observed=champion.difference, limit=limit, cause=WORSE, remedy=remedy)
 
 
 def _dominant(evaluation: Evaluation) -> str:

@@ -3,7 +3,7 @@ import pytest
 from training.config import GateConfig
 from training.errors import Diverged, WorseThanChampion
 from training.evaluation import DIFFERENCES, GAPS, Evaluation, differences
-from training.verdict import Comparison, failure_of, judge, loss_gap_limit
+from training.verdict import Comparison, failure_of, judge, loss_gap_limit, worse_than
 
 EQUAL = dict.fromkeys(
     ("fit", "train_mode", "batch_statistics", "inference_before", "inference", "natural", "validation", "served"), 0.4
@@ -22,15 +22,19 @@ def evaluation(width=0.01, **losses):
     )
 
 
-def champion(low):
+def champion(loss=0.0, area=0.0, width=0.01):
+    """A candidate whose loss and ROC AUC differ by this much, give or take `width`."""
     return Comparison(
         number=3,
+        images=500,
         champion_loss=0.4,
-        candidate_loss=0.4 + low + 0.1,
-        difference=low + 0.1,
-        interval=(low, low + 0.2),
+        candidate_loss=0.4 + loss,
+        difference=loss,
+        interval=(loss - width, loss + width),
         champion_roc_auc=0.9,
-        candidate_roc_auc=0.8,
+        candidate_roc_auc=0.9 + area,
+        roc_auc_difference=area,
+        roc_auc_interval=(area - width, area + width),
     )
 
 
@@ -96,10 +100,49 @@ def test_generalization_is_gated_only_when_asked():
     assert refused.reasons[0].cause == "generalization"
 
 
+LIMITS = GateConfig(max_champion_loss_increase=0.05, max_champion_auc_decrease=0.03)
+
+
+@pytest.mark.parametrize(
+    ("compared", "accepted"),
+    [
+        (champion(loss=0.039, area=-0.019), True),
+        (champion(loss=0.041), False),
+        (champion(area=-0.021), False),
+        (champion(loss=-0.2, area=0.1), True),
+        (champion(loss=-0.2, area=-0.1), False),
+        (champion(loss=0.2, area=0.1), False),
+    ],
+)
+def test_the_bad_end_of_both_intervals_must_be_within_the_limit(compared, accepted):
+    verdict = judge(evaluation(), LIMITS, compared)
+    assert verdict.accepted == accepted and verdict.champion == compared
+
+
 def test_worse_than_the_champion_is_its_own_failure():
-    verdict = judge(evaluation(), GateConfig(), champion(0.2))
-    assert isinstance(failure_of(verdict), WorseThanChampion) and failure_of(verdict).exit_code == 5
-    assert judge(evaluation(), GateConfig(), champion(0.05)).accepted
+    error = failure_of(judge(evaluation(), LIMITS, champion(loss=0.2, area=-0.1)))
+    assert isinstance(error, WorseThanChampion) and error.exit_code == 5
+    for told in ("champion 3", "500 test images", "0.600 against 0.400", "+0.190 to +0.210", "at most +0.050"):
+        assert told in error.message
+    for told in ("0.800 against 0.900", "-0.110 to -0.090", "at least -0.030"):
+        assert told in error.message
+    assert "too few" not in error.message and "\n" not in error.message
+
+
+def test_too_wide_an_interval_is_refused_and_said_to_be_that():
+    """The same differences pass once there are images enough to know them."""
+    assert judge(evaluation(), LIMITS, champion(loss=0.01, area=-0.01, width=0.01)).accepted
+    error = failure_of(judge(evaluation(), LIMITS, champion(loss=0.01, area=-0.01, width=0.1)))
+    assert error.exit_code == 5 and "too few to tell" in error.message and "test images" in error.remedy
+
+
+def test_a_comparison_without_numbers_is_refused():
+    nothing = champion().model_copy(update={"interval": (float("nan"), float("nan"))})
+    assert worse_than(nothing, LIMITS) is not None
+
+
+def test_the_first_champion_needs_no_comparison():
+    assert worse_than(None, LIMITS) is None and judge(evaluation(), LIMITS).champion is None
 
 
 def test_divergence_outranks_the_champion():

@@ -6,19 +6,18 @@ from typing import Any
 import keras
 import numpy as np
 
-from training import champion, metrics, network, report
+from training import champion, metrics, report
 from training.augment import augmented
 from training.calibration import serving_prior
-from training.comparison import compare, served_logits
 from training.determinism import make_deterministic
-from training.errors import ConfigError, received
 from training.evaluation import Evaluation
 from training.gap import explain, statistics_of
 from training.logits import in_batches, inference_logits, probabilities
 from training.mini_batches import mini_batch_statistics
 from training.run_folder import Run
 from training.sampling import Prior, SamplingPlan
-from training.steps.inputs import Labelled, labelled_split, raw_images, read_plan, training_pixels
+from training.steps.contest import against
+from training.steps.inputs import Labelled, labelled_split, read_plan, training_pixels
 from training.steps.recalibrate_batch_norm import load, pooled_statistics
 from training.store import open_store
 from training.verdict import Comparison, Verdict, failure_of, judge
@@ -142,12 +141,7 @@ def _against_champion(run: Run, candidate: np.ndarray, labels: np.ndarray) -> Co
     entry = champion.current(store)
     if entry is None or not np.isfinite(candidate).all():
         return None
-    if entry.classes != run.config.data.classes:
-        raise ConfigError(received("store.champion", entry.classes, f"a champion of {run.config.data.classes}"))
-    model = network.from_bytes(champion.read_model(store, entry))
-    logits = served_logits(model, raw_images(run, "test"))
-    settings = run.config.evaluate
-    return compare(entry.number, logits, candidate, labels, resamples=settings.resamples, seed=run.config.seed)
+    return against(run, store, entry, candidate, labels)
 
 
 def _training(run: Run, plan: SamplingPlan, rows: np.ndarray) -> Labelled:

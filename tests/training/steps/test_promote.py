@@ -1,0 +1,249 @@
+"""Promotion on real images: whom a candidate is compared with, what an entry says, and that nothing worse gets past."""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, SOLAR_CELLS, small_settings
+from tests.training.test_champion import published
+from training import champion, provenance
+from training.config import load_config, to_json
+from training.errors import NightshiftError, StoreError, Superseded, WorseThanChampion
+from training.provenance import code_commit
+from training.run_folder import open_run
+from training.sampling import SamplingPlan, make_plan
+from training.steps import STEPS, promote, run_step
+from training.store import open_store
+
+# A head on features trains in a moment; two dozen test images tell no small difference.
+QUICK = {
+    "model.policy": "features",
+    "model.input_size": 64,
+    "train.epochs": 8,
+    "gate.max_loss_gap": 50,
+    "gate.max_champion_loss_increase": 0.2,
+    "gate.max_champion_auc_decrease": 0.2,
+}
+
+
+def settings(data, folder, **changes):
+    return load_config(SOLAR_CELLS, small_settings(data, folder) | QUICK | changes)
+
+
+@pytest.fixture(scope="module")
+def finished(few_cells, tmp_path_factory):
+    """A champion's run, and a run trained on swapped labels that was accepted while there was no champion."""
+    folder = tmp_path_factory.mktemp("finished")
+    for step in STEPS[:6]:
+        run_step(step, settings(few_cells, folder), str(folder / "healthy"))
+    shutil.copytree(folder / "healthy", folder / "damaged")
+    _swap_training_labels(folder / "damaged" / "sampling.json")
+    for step in STEPS[3:6]:
+        run_step(step, settings(few_cells, folder), str(folder / "damaged"))
+    run_step("promote", settings(few_cells, folder), str(folder / "healthy"))
+    return folder
+
+
+def _swap_training_labels(file: Path) -> None:
+    plan = SamplingPlan.model_validate_json(file.read_bytes())
+    swapped = {image: plan.classes[1 - label] for image, label in zip(plan.images, plan.labels, strict=True)}
+    damaged = make_plan(swapped, plan.classes, strategy=plan.strategy, batch_size=plan.batch_size, seed=plan.seed)
+    file.write_text(damaged.model_dump_json())
+
+
+@pytest.fixture
+def place(finished, tmp_path):
+    """A copy that a test may change."""
+    return Path(shutil.copytree(finished, tmp_path / "place"))
+
+
+@pytest.fixture
+def store(place):
+    return open_store(str(place / "champion"))
+
+
+def candidate(place, data, name="healthy", **changes):
+    """The config and URI of a finished run that was not promoted, its stores those of the copy."""
+    run = place / f"candidate-{name}"
+    shutil.copytree(place / name, run)
+    config = settings(data, place, **changes)
+    (run / "config.json").write_bytes(to_json(config))
+    (run / "done" / "promote.json").unlink(missing_ok=True)
+    return config, str(run)
+
+
+def met(run, entry):
+    """Have the run's verdict say that `evaluate` met this champion and found no difference."""
+    zero = {"difference": 0, "interval": (0, 0), "roc_auc_difference": 0, "roc_auc_interval": (0, 0)}
+    same = dict.fromkeys(("champion_loss", "candidate_loss", "champion_roc_auc", "candidate_roc_auc"), 0.5)
+    verdict = {"accepted": True, "reasons": [], "champion": {"number": entry.number, "images": 20, **zero, **same}}
+    Path(run, "verdict.json").write_text(json.dumps(verdict))
+
+
+def test_an_entry_says_who_when_and_from_what(finished):
+    store = open_store(str(finished / "champion"))
+    entry, run = champion.current(store), open_run(_config(finished), str(finished / "healthy"))
+    assert entry.number == 1 and entry.run == run.store.uri() and entry.promoted_by.endswith(platform.node())
+    assert entry.code == code_commit() and entry.data_sha256 == provenance.read(run.store)["data_sha256"]
+    assert set(entry.files) == {item.key.removeprefix(entry.folder) for item in store.list("models/")}
+    assert entry.files["model.keras"] == entry.sha256
+    champion.verify(store, entry)
+    assert "champion 1" in store.read(entry.folder + "model_card.md").decode()
+
+
+def _config(folder):
+    return load_config(folder / "healthy" / "config.json")  # JSON is YAML
+
+
+def test_damaged_training_labels_are_accepted_only_while_there_is_no_champion(place, few_cells, store):
+    """The candidate met no champion in `evaluate`; by now there is one, so it is compared after all."""
+    config, run = candidate(place, few_cells, "damaged")
+    assert json.loads(Path(run, "verdict.json").read_text())["champion"] is None
+    with pytest.raises(WorseThanChampion, match=r"champion 1 on the same \d+ test images") as refused:
+        run_step("promote", config, run)
+    assert refused.value.exit_code == 5
+    assert json.loads(Path(run, "failure.json").read_text())["code"] == "worse_than_champion"
+    assert champion.current(store).number == 1 and not Path(run, "promotion.json").exists()
+
+
+def test_evaluate_refuses_damaged_training_labels_and_records_the_champion(place, few_cells, store):
+    config, run = candidate(place, few_cells, "damaged", **{"gate.max_champion_loss_increase": 0.1})
+    with pytest.raises(WorseThanChampion) as refused:
+        run_step("evaluate", config, run)
+    verdict = json.loads(Path(run, "verdict.json").read_text())
+    assert verdict["champion"]["number"] == 1 and not verdict["accepted"] and refused.value.exit_code == 5
+    assert verdict["reasons"][0]["message"] == refused.value.message
+    page = Path(run, "report.html").read_text()
+    assert "Against champion 1" in page and "at most +0.100" in page and "at least -0.200" in page
+    low, high = verdict["champion"]["roc_auc_interval"]
+    assert f"{low:+.3f} to {high:+.3f}" in page
+    with pytest.raises(NightshiftError, match="`evaluate` is done before `promote`"):
+        run_step("promote", config, run)
+
+
+def test_a_healthy_candidate_passes_a_champion_that_came_meanwhile_and_old_models_go(place, few_cells, store):
+    config, run = candidate(place, few_cells)
+    best = champion.current(store)
+    old = [published(store, number, {"model.keras": bytes([number])}) for number in range(2, 13)]
+    champion.append(store, best.model_copy(update={"number": 13}))
+    run_step("promote", config, run)
+    entry = champion.current(store)
+    assert (entry.number, entry.run) == (14, run)
+    champion.verify(store, entry)
+    # The ten newest models are those of 14, 13 (which is 1's) and 12 down to 5.
+    assert [store.exists(one.model) for one in (best, *old)] == [True, *[False] * 3, *[True] * 8]
+    assert [one.number for one in champion.history(store)] == list(range(1, 15))
+    run_step("promote", config, run)
+    assert champion.current(store) == entry
+
+
+def test_interrupted_after_its_entry_it_adds_no_other(place, few_cells, store):
+    config, run = candidate(place, few_cells)
+    met(run, champion.current(store))
+    run_step("promote", config, run)
+    for name in ("promotion.json", "done/promote.json"):
+        Path(run, name).unlink()
+    run_step("promote", config, run)
+    assert champion.current(store).number == 2
+    assert json.loads(Path(run, "promotion.json").read_text())["number"] == 2
+
+
+def test_the_loser_of_a_race_says_so_and_the_winner_stays(place, few_cells, store, monkeypatch):
+    config, run = candidate(place, few_cells)
+    met(run, champion.current(store))
+    card = promote.model_card
+
+    def slow_card(*arguments):
+        published(store, 2)
+        return card(*arguments)
+
+    monkeypatch.setattr(promote, "model_card", slow_card)
+    with pytest.raises(Superseded, match="champion 2"):
+        run_step("promote", config, run)
+    failure = json.loads(Path(run, "failure.json").read_text())
+    assert (failure["exit_code"], failure["code"], failure["cause"]) == (1, "superseded", "superseded")
+    assert champion.current(store).run == "runs/2" and len(champion.history(store)) == 2
+
+
+@pytest.mark.parametrize("damage", ["flipped", "missing"])
+def test_a_champion_that_cannot_be_read_is_no_free_pass(place, few_cells, store, damage):
+    config, run = candidate(place, few_cells)
+    model = place / "champion" / champion.current(store).model
+    content = bytearray(model.read_bytes())
+    content[len(content) // 2] ^= 1
+    model.write_bytes(content) if damage == "flipped" else model.unlink()
+    with pytest.raises(StoreError, match=str(model)) as named:
+        run_step("promote", config, run)
+    assert named.value.exit_code == 1 and len(champion.history(store)) == 1
+
+
+def test_in_evaluate_neither(place, few_cells, store):
+    config, run = candidate(place, few_cells, **{"gate.max_champion_loss_increase": 0.1})
+    (place / "champion" / champion.current(store).model).write_bytes(b"damage")
+    with pytest.raises(StoreError, match="damaged content"):
+        run_step("evaluate", config, run)
+
+
+def test_a_history_that_vanished_is_no_free_pass(place, few_cells, store):
+    config, run = candidate(place, few_cells)
+    met(run, champion.current(store))
+    shutil.rmtree(place / "champion")
+    with pytest.raises(StoreError, match="champion 1, which `evaluate` met"):
+        run_step("promote", config, run)
+    assert not (place / "champion" / "history").exists()
+
+
+KILLED = """
+import os, signal, sys
+from training.store import LocalStore
+LocalStore.create = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+from training.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.soak
+def test_killed_before_its_entry_it_ends_right_the_next_time(place, few_cells, store):
+    config, run = candidate(place, few_cells)
+    (place / "config.yaml").write_bytes(to_json(config))
+    call = [sys.executable, "-c", KILLED, "promote", "--config", str(place / "config.yaml"), "--run", run]
+    assert subprocess.run(call, cwd=ROOT, check=False, capture_output=True).returncode == -9
+    assert champion.current(store).number == 1 and not list(place.rglob(".unfinished-*"))
+    run_step("promote", config, run)
+    champion.verify(store, champion.current(store))
+    assert champion.current(store).number == 2
+
+
+@pytest.mark.soak
+def test_whole_promotions_race_and_each_is_promoted_or_superseded(place, few_cells, store):
+    racers = []
+    for name in range(4):
+        shutil.copytree(place / "healthy", place / f"{name}")
+        config, run = candidate(place, few_cells, str(name))
+        (place / "config.yaml").write_bytes(to_json(config))
+        call = [sys.executable, "-m", "training", "promote", "--config", str(place / "config.yaml"), "--run", run]
+        racers.append((run, subprocess.Popen(call, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)))
+    codes = {run: racer.wait(timeout=600) for run, racer in racers}
+    entries = champion.history(store)
+    assert [entry.run for entry in entries[1:]] == [entry.run for entry in entries if codes.get(entry.run) == 0]
+    for run, code in codes.items():
+        if code:
+            failure = json.loads(Path(run, "failure.json").read_text())
+            assert (code, failure["code"]) == (1, "superseded")
+    for entry in entries:
+        champion.verify(store, entry)
+
+
+@pytest.mark.soak
+def test_over_five_seeds_healthy_candidates_pass_and_damaged_ones_are_refused():
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    call = [sys.executable, "benchmarks/champion.py", "--nights"]
+    table = subprocess.run(call, cwd=ROOT, env=environment, check=True, capture_output=True, text=True).stdout
+    words = [(" healthy " in line, line.split()[-1]) for line in table.splitlines()[1:]]
+    assert words.count((True, "passes")) == 5 and set(words) == {(True, "passes"), (False, "refused")}
