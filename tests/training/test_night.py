@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.conftest import SOLAR_CELLS, small_settings
+from tests.conftest import OPEN, SOLAR_CELLS, small_settings
 from training import champion
 from training.config import load_config
 from training.errors import ConfigError, Diverged
@@ -25,17 +25,6 @@ FILES = (
     *("sampling.json", "checkpoint/model.keras", "history.csv", "recalibrated/model.keras", "batch_norm.json"),
     *("evaluation.json", "verdict.json", "report.html", "provenance.json"),
 )
-# The smallest night trains too little to lag; its gate must let it pass, which is what it is for.
-OPEN = {"gate.max_loss_gap": 50, "gate.max_batch_norm_gap": 50}
-
-
-@pytest.fixture(scope="module")
-def night(few_cells, tmp_path_factory):
-    """A finished night: its folder, and the config it ran with."""
-    folder = tmp_path_factory.mktemp("night")
-    config = load_config(SOLAR_CELLS, small_settings(few_cells, folder) | OPEN)
-    run_all(config, str(folder / "run"))
-    return folder, config
 
 
 def test_every_file_is_there_and_parses(night):
