@@ -89,6 +89,21 @@ def small_settings(data: Path | str, store: Path | str) -> dict[str, object]:
     }
 
 
+# The smallest night trains too little to lag; its gate must let it pass, which is what it is for.
+OPEN = {"gate.max_loss_gap": 50, "gate.max_batch_norm_gap": 50}
+
+
+@pytest.fixture(scope="session")
+def night(few_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunConfig]:
+    """A finished night that no test may change: its folder, with run and champion in it, and the config it ran with."""
+    from training.steps import run_all
+
+    folder = tmp_path_factory.mktemp("night")
+    config = load_config(SOLAR_CELLS, small_settings(few_cells, folder) | OPEN)
+    run_all(config, str(folder / "run"))
+    return folder, config
+
+
 @pytest.fixture
 def small(few_cells: Path, tmp_path: Path) -> RunConfig:
     """A configuration over `few_cells` with its stores in the test's own folder."""

@@ -1,5 +1,6 @@
 """What holds of a run's folder at any moment, and when two runs are equal."""
 
+import hashlib
 import io
 import json
 import zipfile
@@ -31,6 +32,16 @@ def assert_same_weights(one: bytes, other: bytes) -> None:
     """Two `.keras` files, which hold the date they were saved at, are equal in every array."""
     weights = (from_bytes(content).get_weights() for content in (one, other))
     assert all(np.array_equal(a, b) for a, b in zip(*weights, strict=True))
+
+
+def rewrite(run: Path, name: str, content: bytes) -> None:
+    """Put other content into a run as if the step that wrote the file had written that."""
+    (run / name).write_bytes(content)
+    for path in (run / "done").iterdir():
+        marker = json.loads(path.read_bytes())
+        if name in marker["outputs"]:
+            marker["outputs"][name] = hashlib.sha256(content).hexdigest()
+            path.write_text(json.dumps(marker))
 
 
 def assert_whole(folder: Path) -> None:

@@ -131,14 +131,21 @@ def append(store: Store, entry: Champion) -> bool:
 
 
 def before(entries: list[Champion]) -> Champion | None:
-    """The entry that was in service before the present one, which is where a rollback leads; None if there is none."""
-    serving = entries[-1].rolled_back_to or entries[-1].number
-    earlier = [entry for entry in entries if entry.rolled_back_to is None and entry.number < serving]
-    return earlier[-1] if earlier else None
+    """The entry that a rollback leads to; None if there is none.
+
+    A rollback takes away what it goes back from: no later one leads there again.
+    """
+    standing: list[Champion] = []
+    for entry in entries:
+        if entry.rolled_back_to is None:
+            standing.append(entry)
+        else:
+            standing = [earlier for earlier in standing if earlier.number <= entry.rolled_back_to]
+    return standing[-2] if len(standing) > 1 else None
 
 
 def roll_back(store: Store, now: str, who: str | None = None) -> Champion:
-    """Append the entry that was in service before the present one.
+    """Append the entry before the present one again, see `before`.
 
     Raises:
         ConfigError: there is none.
@@ -146,11 +153,9 @@ def roll_back(store: Store, now: str, who: str | None = None) -> Champion:
         Superseded: a promotion came first.
     """
     entries = history(store)
-    if len(entries) < 2:
-        raise ConfigError(received("--rollback", f"a history of {len(entries)}", "at least two entries"))
     earlier = before(entries)
     if earlier is None:
-        raise ConfigError(received("--rollback", f"entry {entries[-1].number} in service", "an earlier one"))
+        raise ConfigError(received("--rollback", f"a history of {len(entries)}", "an earlier entry to go back to"))
     verify(store, earlier)
     changes = {"number": entries[-1].number + 1, "rolled_back_to": earlier.number}
     back = earlier.model_copy(update=changes | {"promoted_at": now, "promoted_by": who})

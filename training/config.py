@@ -198,10 +198,10 @@ class GateConfig(_Section):
         None, description="Largest validation minus training loss, in nats; null: reported, not gated."
     )
     max_champion_loss_increase: Annotated[float, Field(ge=0)] = Field(
-        0.05, description="Most by which the test loss may exceed the champion's, in nats (upper 95 % bound)."
+        0.1, description="Most by which the test loss may exceed the champion's, in nats (upper 95 % bound)."
     )
     max_champion_auc_decrease: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.03, description="Most by which the test ROC AUC may fall below the champion's (lower 95 % bound)."
+        0.05, description="Most by which the test ROC AUC may fall below the champion's (lower 95 % bound)."
     )
 
     @model_validator(mode="after")

@@ -14,6 +14,7 @@ import pytest
 
 from tests.conftest import ROOT, SOLAR_CELLS
 from training.config import load_config
+from training.errors import ConfigError, StoreError, Superseded, WorseThanChampion
 from training.form import form_values
 from training.steps import STEPS
 
@@ -93,6 +94,21 @@ def test_retries_and_alerts_on_every_task(bag):
         for task in dag.tasks:
             assert task.retries == 2 and task.retry_delay <= timedelta(minutes=1)
             assert task.on_failure_callback
+
+
+@pytest.mark.parametrize(
+    ("error", "retried"), [(StoreError, True), (Superseded, False), (WorseThanChampion, False), (ConfigError, False)]
+)
+def test_only_what_may_be_the_weather_is_retried(bag, monkeypatch, error, retried):
+    from airflow.sdk.exceptions import AirflowFailException
+
+    def fails(*_):
+        raise error("promote: it failed")
+
+    monkeypatch.setattr("training.steps.run_step", fails)
+    task = bag.dags["retrain_solar_cells"].get_task("promote")
+    with pytest.raises(error if retried else AirflowFailException, match="it failed"):
+        task.execute({"params": form_values(load_config(SOLAR_CELLS)), "run_id": "manual__1"})
 
 
 def test_form_shows_the_models_own_settings(bag):

@@ -100,13 +100,21 @@ def test_rolling_back_appends_the_earlier_one(store):
     assert (back.number, back.rolled_back_to, back.promoted_by) == (4, 2, "me@here")
     assert champion.read_model(store, back) == b"\x02"
     assert champion.roll_back(store, "now").rolled_back_to == 1
-    with pytest.raises(ConfigError, match="an earlier one"):
+    with pytest.raises(ConfigError, match="an earlier entry"):
         champion.roll_back(store, "now")
     assert [old.number for old in champion.history(store)] == [1, 2, 3, 4, 5]
 
 
+def test_no_rollback_leads_to_what_was_gone_back_from(store):
+    for number in (1, 2):
+        published(store, number, {"model.keras": bytes([number])})
+    champion.roll_back(store, "now")
+    published(store, 4, {"model.keras": b"new"})
+    assert champion.roll_back(store, "now").rolled_back_to == 1
+
+
 def test_nothing_to_go_back_to(store):
-    with pytest.raises(ConfigError, match="at least two entries"):
+    with pytest.raises(ConfigError, match="an earlier entry"):
         champion.roll_back(store, "now")
 
 

@@ -8,12 +8,11 @@ import sys
 
 import pytest
 
-from tests.conftest import ROOT, SOLAR_CELLS, small_settings
+from tests.conftest import OPEN, ROOT, SOLAR_CELLS, small_settings
 from training.config import load_config
 from training.disk_full import disk_full, is_disk_full
 from training.steps import STEPS, run_step
 
-OPEN = {"gate.max_loss_gap": 50, "gate.max_batch_norm_gap": 50}
 # What two equal runs have in common to the byte.
 EQUAL = ("manifest.parquet", "validation.json", "sampling.json", "history.csv", "evaluation.json", "verdict.json")
 

@@ -13,14 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, SOLAR_CELLS, small_settings
+from tests.conftest import OPEN, ROOT, SOLAR_CELLS, small_settings
 from tests.nights import assert_equal, assert_same_weights, assert_whole
 from training import champion
 from training.config import load_config
 from training.steps import STEPS, run_step
 from training.store import Store, open_store
 
-OPEN = {"gate.max_loss_gap": 50, "gate.max_batch_norm_gap": 50}
 SHORT = {"train.checkpoint_seconds": 0, "model.policy": "frozen"}
 LONG = {"train.checkpoint_seconds": 0, "train.epochs": 3, "train.early_stopping_patience": 2}
 

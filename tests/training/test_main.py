@@ -6,6 +6,9 @@ import sys
 import pytest
 
 from tests.conftest import ROOT, SOLAR_CELLS
+from tests.training.test_champion import published
+from training import champion
+from training.store import open_store
 
 
 def call(*arguments):
@@ -69,3 +72,19 @@ def test_the_history_of_no_champion_is_empty(tmp_path):
     done = call("champion", "--store", str(tmp_path))
     assert (done.returncode, done.stdout) == (0, "")
     assert call("champion", "--store", str(tmp_path), "--rollback").returncode == 2
+
+
+def test_the_history_is_listed_and_rolled_back_while_the_earlier_model_is_there(tmp_path):
+    store = open_store(str(tmp_path))
+    for number in (1, 2):
+        published(store, number, {"model.keras": bytes([number])})
+    done = call("champion", "--store", str(tmp_path), "--rollback")
+    assert done.returncode == 0
+    assert [line.split()[-1] for line in done.stdout.splitlines()] == ["run", "runs/1", "runs/2", "runs/1"]
+    assert "→  3 (again 1)" in done.stdout
+    published(store, 4, {"model.keras": b"new"})
+    model = champion.history(store)[0].model
+    store.delete(model)
+    done = call("champion", "--store", str(tmp_path), "--rollback")
+    assert done.returncode == 1 and model in done.stderr.splitlines()[0] and "Traceback" not in done.stderr
+    assert champion.current(store).number == 4

@@ -1,6 +1,5 @@
 """Whole nights without Airflow, on real images."""
 
-import hashlib
 import io
 import json
 import shutil
@@ -14,8 +13,9 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from tests.conftest import SOLAR_CELLS, small_settings
+from tests.conftest import OPEN, SOLAR_CELLS, small_settings
 from tests.faults import flipped
+from tests.nights import rewrite
 from training import champion
 from training.__main__ import main
 from training.config import load_config
@@ -31,17 +31,6 @@ FILES = (
     *("sampling.json", "checkpoint/model.keras", "history.csv", "recalibrated/model.keras", "batch_norm.json"),
     *("evaluation.json", "verdict.json", "report.html", "provenance.json"),
 )
-# The smallest night trains too little to lag; its gate must let it pass, which is what it is for.
-OPEN = {"gate.max_loss_gap": 50, "gate.max_batch_norm_gap": 50}
-
-
-@pytest.fixture(scope="module")
-def night(few_cells, tmp_path_factory):
-    """A finished night: its folder, and the config it ran with."""
-    folder = tmp_path_factory.mktemp("night")
-    config = load_config(SOLAR_CELLS, small_settings(few_cells, folder) | OPEN)
-    run_all(config, str(folder / "run"))
-    return folder, config
 
 
 def test_every_file_is_there_and_parses(night):
@@ -157,11 +146,7 @@ def test_a_refused_model_is_never_promoted(night, tmp_path):
     run = Path(shutil.copytree(folder / "run", tmp_path / "run"))
     reason = {"code": "loss_gap", "message": "too far", "observed": 2.0, "limit": 0.2, "cause": "batch_norm"}
     verdict = {"accepted": False, "reasons": [{**reason, "remedy": "recalibrate"}], "champion": None}
-    content = json.dumps(verdict).encode()
-    (run / "verdict.json").write_bytes(content)
-    marker = json.loads((run / "done" / "evaluate.json").read_bytes())
-    marker["outputs"]["verdict.json"] = hashlib.sha256(content).hexdigest()
-    (run / "done" / "evaluate.json").write_text(json.dumps(marker))
+    rewrite(run, "verdict.json", json.dumps(verdict).encode())
     with pytest.raises(Diverged, match="too far"):
         run_step("promote", config, str(run))
     assert len(champion.history(open_store(config.store.champion))) == 1

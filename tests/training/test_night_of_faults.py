@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from tests.conftest import SOLAR_CELLS, small_settings
+from tests.conftest import OPEN, SOLAR_CELLS, small_settings
 from tests.faults import FAULTS, at_random, proxy
 from training import champion
 from training.config import load_config
@@ -13,7 +13,6 @@ from training.steps import run_all
 from training.store import open_store, s3_client
 
 pytestmark = pytest.mark.soak
-OPEN = {"gate.max_loss_gap": 50, "gate.max_batch_norm_gap": 50}
 # Of requests that meet a fault.
 SHARES = (0.02, 0.1, 0.5)
 EQUAL = ("manifest.parquet", "sampling.json", "history.csv", "evaluation.json", "verdict.json")

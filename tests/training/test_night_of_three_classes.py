@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.conftest import GRADES, SOLAR_CELLS, small_settings
+from tests.conftest import GRADES, OPEN, SOLAR_CELLS, small_settings
 from training import champion, network
 from training.comparison import served_logits
 from training.config import load_config
@@ -21,7 +21,6 @@ from training.steps.inputs import labelled_split, raw_images
 from training.store import open_store
 
 # The smallest night trains too little to lag; its gate must let it pass, which is what it is for.
-OPEN = {"gate.max_loss_gap": 50, "gate.max_batch_norm_gap": 50}
 
 
 def settings(cells, folder, **changes):

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, SOLAR_CELLS, small_settings
+from tests.conftest import OPEN, ROOT, SOLAR_CELLS, small_settings
+from tests.nights import rewrite
 from tests.training.test_champion import published
 from training import champion, provenance
 from training.config import load_config, to_json
@@ -22,45 +23,15 @@ from training.steps import STEPS, promote, run_step
 from training.store import open_store
 
 # A head on features trains in a moment; two dozen test images tell no small difference.
-QUICK = {
-    "model.policy": "features",
-    "model.input_size": 64,
-    "train.epochs": 8,
-    "gate.max_loss_gap": 50,
-    "gate.max_champion_loss_increase": 0.2,
-    "gate.max_champion_auc_decrease": 0.2,
-}
-
-
-def settings(data, folder, **changes):
-    return load_config(SOLAR_CELLS, small_settings(data, folder) | QUICK | changes)
-
-
-@pytest.fixture(scope="module")
-def finished(few_cells, tmp_path_factory):
-    """A champion's run, and a run trained on swapped labels that was accepted while there was no champion."""
-    folder = tmp_path_factory.mktemp("finished")
-    for step in STEPS[:6]:
-        run_step(step, settings(few_cells, folder), str(folder / "healthy"))
-    shutil.copytree(folder / "healthy", folder / "damaged")
-    _swap_training_labels(folder / "damaged" / "sampling.json")
-    for step in STEPS[3:6]:
-        run_step(step, settings(few_cells, folder), str(folder / "damaged"))
-    run_step("promote", settings(few_cells, folder), str(folder / "healthy"))
-    return folder
-
-
-def _swap_training_labels(file: Path) -> None:
-    plan = SamplingPlan.model_validate_json(file.read_bytes())
-    swapped = {image: plan.classes[1 - label] for image, label in zip(plan.images, plan.labels, strict=True)}
-    damaged = make_plan(swapped, plan.classes, strategy=plan.strategy, batch_size=plan.batch_size, seed=plan.seed)
-    file.write_text(damaged.model_dump_json())
+FEATURES = {"model.policy": "features", "train.epochs": 8}
+WIDE = {"gate.max_champion_loss_increase": 50, "gate.max_champion_auc_decrease": 1}
+NARROW = {"gate.max_champion_loss_increase": 0.2, "gate.max_champion_auc_decrease": 0.2}
 
 
 @pytest.fixture
-def place(finished, tmp_path):
-    """A copy that a test may change."""
-    return Path(shutil.copytree(finished, tmp_path / "place"))
+def place(night, tmp_path):
+    """A copy of a finished night that a test may change."""
+    return Path(shutil.copytree(night[0], tmp_path / "place"))
 
 
 @pytest.fixture
@@ -68,14 +39,36 @@ def store(place):
     return open_store(str(place / "champion"))
 
 
-def candidate(place, data, name="healthy", **changes):
-    """The config and URI of a finished run that was not promoted, its stores those of the copy."""
-    run = place / f"candidate-{name}"
-    shutil.copytree(place / name, run)
-    config = settings(data, place, **changes)
-    (run / "config.json").write_bytes(to_json(config))
-    (run / "done" / "promote.json").unlink(missing_ok=True)
-    return config, str(run)
+def candidate(place, data, run="candidate", **changes):
+    """The config and URI of the same run elsewhere, evaluated before there was a champion, and not promoted."""
+    folder = Path(shutil.copytree(place / "run", place / run))
+    (folder / "done" / "promote.json").unlink()
+    (folder / "promotion.json").unlink()
+    config = load_config(SOLAR_CELLS, small_settings(data, place) | OPEN | WIDE | changes)
+    (folder / "config.json").write_bytes(to_json(config))
+    return config, str(folder)
+
+
+def damaged_candidate(place, data):
+    """The same, trained on swapped labels, and evaluated within wide limits against the champion."""
+    config, run = candidate(place, data, **FEATURES)
+    _swap_training_labels(Path(run))
+    for step in STEPS[3:6]:
+        run_step(step, config, run)
+    return config, run
+
+
+def narrowed(config):
+    """The gate is all that may change within a run."""
+    limits = {key.removeprefix("gate."): value for key, value in NARROW.items()}
+    return config.model_copy(update={"gate": config.gate.model_copy(update=limits)})
+
+
+def _swap_training_labels(run: Path) -> None:
+    plan = SamplingPlan.model_validate_json((run / "sampling.json").read_bytes())
+    swapped = {image: plan.classes[1 - label] for image, label in zip(plan.images, plan.labels, strict=True)}
+    damaged = make_plan(swapped, plan.classes, strategy=plan.strategy, batch_size=plan.batch_size, seed=plan.seed)
+    rewrite(run, "sampling.json", damaged.model_dump_json().encode())
 
 
 def met(run, entry):
@@ -83,12 +76,12 @@ def met(run, entry):
     zero = {"difference": 0, "interval": (0, 0), "roc_auc_difference": 0, "roc_auc_interval": (0, 0)}
     same = dict.fromkeys(("champion_loss", "candidate_loss", "champion_roc_auc", "candidate_roc_auc"), 0.5)
     verdict = {"accepted": True, "reasons": [], "champion": {"number": entry.number, "images": 20, **zero, **same}}
-    Path(run, "verdict.json").write_text(json.dumps(verdict))
+    rewrite(Path(run), "verdict.json", json.dumps(verdict).encode())
 
 
-def test_an_entry_says_who_when_and_from_what(finished):
-    store = open_store(str(finished / "champion"))
-    entry, run = champion.current(store), open_run(_config(finished), str(finished / "healthy"))
+def test_an_entry_says_who_when_and_from_what(night):
+    store = open_store(str(night[0] / "champion"))
+    entry, run = champion.current(store), open_run(night[1], str(night[0] / "run"))
     assert entry.number == 1 and entry.run == run.store.uri() and entry.promoted_by.endswith(platform.node())
     assert entry.code == code_commit() and entry.data_sha256 == provenance.read(run.store)["data_sha256"]
     assert set(entry.files) == {item.key.removeprefix(entry.folder) for item in store.list("models/")}
@@ -97,52 +90,52 @@ def test_an_entry_says_who_when_and_from_what(finished):
     assert "champion 1" in store.read(entry.folder + "model_card.md").decode()
 
 
-def _config(folder):
-    return load_config(folder / "healthy" / "config.json")  # JSON is YAML
-
-
-def test_damaged_training_labels_are_accepted_only_while_there_is_no_champion(place, few_cells, store):
-    """The candidate met no champion in `evaluate`; by now there is one, so it is compared after all."""
-    config, run = candidate(place, few_cells, "damaged")
-    assert json.loads(Path(run, "verdict.json").read_text())["champion"] is None
-    with pytest.raises(WorseThanChampion, match=r"champion 1 on the same \d+ test images") as refused:
-        run_step("promote", config, run)
+def test_a_candidate_trained_on_damaged_labels_is_refused_by_a_champion_that_came_meanwhile(place, few_cells, store):
+    """`evaluate` records whom it met; `promote` compares once more, within limits that are narrow by now."""
+    config, run = damaged_candidate(place, few_cells)
+    compared = json.loads(Path(run, "verdict.json").read_text())["champion"]
+    assert compared["number"] == 1
+    page = Path(run, "report.html").read_text()
+    low, high = compared["roc_auc_interval"]
+    assert "Against champion 1" in page and f"{low:+.3f} to {high:+.3f}" in page and "at least -1.000" in page
+    champion.append(store, champion.current(store).model_copy(update={"number": 2}))
+    with pytest.raises(WorseThanChampion, match=r"champion 2 on the same \d+ test images") as refused:
+        run_step("promote", narrowed(config), run)
     assert refused.value.exit_code == 5
     assert json.loads(Path(run, "failure.json").read_text())["code"] == "worse_than_champion"
-    assert champion.current(store).number == 1 and not Path(run, "promotion.json").exists()
+    assert champion.current(store).number == 2 and not Path(run, "promotion.json").exists()
 
 
-def test_evaluate_refuses_damaged_training_labels_and_records_the_champion(place, few_cells, store):
-    config, run = candidate(place, few_cells, "damaged", **{"gate.max_champion_loss_increase": 0.1})
-    with pytest.raises(WorseThanChampion) as refused:
-        run_step("evaluate", config, run)
+@pytest.mark.soak
+def test_evaluate_refuses_it_too(place, few_cells):
+    config, run = damaged_candidate(place, few_cells)
+    with pytest.raises(WorseThanChampion, match="champion 1") as refused:
+        run_step("evaluate", narrowed(config), run)
     verdict = json.loads(Path(run, "verdict.json").read_text())
-    assert verdict["champion"]["number"] == 1 and not verdict["accepted"] and refused.value.exit_code == 5
-    assert verdict["reasons"][0]["message"] == refused.value.message
-    page = Path(run, "report.html").read_text()
-    assert "Against champion 1" in page and "at most +0.100" in page and "at least -0.200" in page
-    low, high = verdict["champion"]["roc_auc_interval"]
-    assert f"{low:+.3f} to {high:+.3f}" in page
+    assert not verdict["accepted"] and verdict["reasons"][0]["message"] == refused.value.message
+    assert refused.value.exit_code == 5
     with pytest.raises(NightshiftError, match="`evaluate` is done before `promote`"):
-        run_step("promote", config, run)
+        run_step("promote", narrowed(config), run)
 
 
+@pytest.mark.soak
 def test_a_healthy_candidate_passes_a_champion_that_came_meanwhile_and_old_models_go(place, few_cells, store):
     config, run = candidate(place, few_cells)
     best = champion.current(store)
     old = [published(store, number, {"model.keras": bytes([number])}) for number in range(2, 13)]
     champion.append(store, best.model_copy(update={"number": 13}))
-    run_step("promote", config, run)
+    run_step("promote", narrowed(config), run)
     entry = champion.current(store)
     assert (entry.number, entry.run) == (14, run)
     champion.verify(store, entry)
     # The ten newest models are those of 14, 13 (which is 1's) and 12 down to 5.
     assert [store.exists(one.model) for one in (best, *old)] == [True, *[False] * 3, *[True] * 8]
     assert [one.number for one in champion.history(store)] == list(range(1, 15))
-    run_step("promote", config, run)
+    run_step("promote", narrowed(config), run)
     assert champion.current(store) == entry
 
 
+@pytest.mark.soak
 def test_interrupted_after_its_entry_it_adds_no_other(place, few_cells, store):
     config, run = candidate(place, few_cells)
     met(run, champion.current(store))
@@ -171,7 +164,7 @@ def test_the_loser_of_a_race_says_so_and_the_winner_stays(place, few_cells, stor
     assert champion.current(store).run == "runs/2" and len(champion.history(store)) == 2
 
 
-@pytest.mark.parametrize("damage", ["flipped", "missing"])
+@pytest.mark.parametrize("damage", ["flipped", pytest.param("missing", marks=pytest.mark.soak)])
 def test_a_champion_that_cannot_be_read_is_no_free_pass(place, few_cells, store, damage):
     config, run = candidate(place, few_cells)
     model = place / "champion" / champion.current(store).model
@@ -183,13 +176,15 @@ def test_a_champion_that_cannot_be_read_is_no_free_pass(place, few_cells, store,
     assert named.value.exit_code == 1 and len(champion.history(store)) == 1
 
 
+@pytest.mark.soak
 def test_in_evaluate_neither(place, few_cells, store):
-    config, run = candidate(place, few_cells, **{"gate.max_champion_loss_increase": 0.1})
+    config, run = candidate(place, few_cells)
     (place / "champion" / champion.current(store).model).write_bytes(b"damage")
     with pytest.raises(StoreError, match="damaged content"):
-        run_step("evaluate", config, run)
+        run_step("evaluate", narrowed(config), run)
 
 
+@pytest.mark.soak
 def test_a_history_that_vanished_is_no_free_pass(place, few_cells, store):
     config, run = candidate(place, few_cells)
     met(run, champion.current(store))
@@ -224,8 +219,7 @@ def test_killed_before_its_entry_it_ends_right_the_next_time(place, few_cells, s
 def test_whole_promotions_race_and_each_is_promoted_or_superseded(place, few_cells, store):
     racers = []
     for name in range(4):
-        shutil.copytree(place / "healthy", place / f"{name}")
-        config, run = candidate(place, few_cells, str(name))
+        config, run = candidate(place, few_cells, f"candidate-{name}")
         (place / "config.yaml").write_bytes(to_json(config))
         call = [sys.executable, "-m", "training", "promote", "--config", str(place / "config.yaml"), "--run", run]
         racers.append((run, subprocess.Popen(call, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)))
