@@ -25,7 +25,7 @@ test: lint ## All checks and tests
 	@exec $(INSTALL) --dev -- -m pytest -n 2 --dist loadfile $(ARGS)
 
 soak: ## The long tests that `make test` leaves out
-	@exec $(INSTALL) --dev -- -m pytest -m soak $(ARGS)
+	@exec $(INSTALL) --dev -- -m pytest -n 2 --dist loadfile -m soak $(ARGS)
 
 lint: ## ruff and mypy
 	@$(INSTALL) --dev -- -m ruff check .
