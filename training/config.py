@@ -26,6 +26,11 @@ class DataConfig(_Section):
         min_length=1,
         description="Folder or s3:// prefix holding labels.csv (path,label[,group]) or one sub-folder a class.",
     )
+    snapshot: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="What stands for {snapshot} in uri; null: the run's date, as in 2026-01-31.",
+    )
     classes: tuple[str, ...] = Field(
         description="Two or more labels; of two, the second is the positive class.", json_schema_extra={"minItems": 2}
     )

@@ -5,6 +5,7 @@ import time
 from importlib import import_module
 from types import ModuleType
 
+from training import nights
 from training.config import RunConfig
 from training.disk_full import disk_full, is_disk_full
 from training.errors import ConfigError, NightshiftError, StoreError, received
@@ -43,6 +44,8 @@ def run_step(step: str, config: RunConfig, run_uri: str) -> str:
             raise full from error
         _leave(run_uri, step, NightshiftError(f"{type(error).__name__}: {error}", remedy="See the task's log."))
         raise
+    finally:
+        nights.record(config, run_uri)
     return run_uri
 
 

@@ -1,0 +1,164 @@
+"""What each night of a model came to: one small record a night, kept beside the runs and outliving their folders."""
+
+import json
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+from pydantic import ValidationError
+
+from training.config import RunConfig, from_json
+from training.documents import Document
+from training.errors import ConfigError, NightshiftError
+from training.provenance import PROVENANCE
+from training.run_folder import CONFIG, FAILURE, as_json
+from training.store import Entry, NotFound, Store, open_store
+from training.verdict import loss_gap_limit
+
+log = logging.getLogger(__name__)
+# No model's name begins with an underscore.
+_RECORDS = "_nights"
+_LOSSES = ("fit", "inference_before", "inference", "served")
+_DIGITS = 5
+
+
+class Night(Document):
+    """What one run came to; null where it did not get that far.
+
+    Attributes:
+        run: name of the run's folder below ``<store.runs>/<name>``.
+        began: when its first step began, UTC.
+        seconds: that its steps took together.
+        outcome: `accepted`: by the gate. `promoted`: and became the champion. `failed`: with `exit_code` and `cause`.
+            `skipped`: nothing was new. `under_way`: none of these yet.
+        losses: in nats, on the same training images: `fit`, `inference_before` and `inference` (before and after
+            recalibration), `served`.
+        limit: the largest served loss that the gate accepts, in nats.
+        causes: of the difference between fit and validation, in nats.
+        roc_auc: on the test images, with the ends of its 95 % interval.
+        champion: the number it was promoted to.
+        snapshot: of the data, where the model's data comes in snapshots.
+        made_from: hash of data, settings, weights and code; nights that agree in it are equal.
+    """
+
+    run: str
+    began: str
+    seconds: float = 0.0
+    outcome: str = "under_way"
+    step: str | None = None
+    exit_code: int | None = None
+    cause: str | None = None
+    message: str | None = None
+    losses: dict[str, float | None] = {}
+    limit: float | None = None
+    causes: dict[str, float | None] = {}
+    roc_auc: tuple[float, float, float] | None = None
+    images: int | None = None
+    champion: int | None = None
+    snapshot: str | None = None
+    made_from: str | None = None
+
+
+def record(config: RunConfig, run_uri: str, **known: Any) -> None:
+    """Write down what the run at `run_uri` has come to, and what is `known` besides, if it is one of the model's nights.
+
+    The record is for people and for later nights to look back on; a night does not fail for want of it.
+    """
+    if run_uri.rpartition("/")[0] != f"{config.store.runs.rstrip('/')}/{config.name}":
+        return  # a try in some other folder
+    try:
+        night = night_of(run_uri).model_copy(update=known)
+        records_of(config.store.runs, config.name).write(f"{night.run}.json", as_json(night.tree()))
+    except NightshiftError as error:
+        log.warning("the night's record could not be written: %s", error.message)
+
+
+def records_of(runs: str, name: str) -> Store:
+    """Where the records of the model called `name` are, whose runs are below the URI `runs`."""
+    return open_store(f"{runs.rstrip('/')}/{_RECORDS}/{name}")
+
+
+def all_nights(runs: str, name: str) -> list[Night]:
+    """Every recorded night of a model, the oldest first; a damaged record is left out and said so."""
+    store = records_of(runs, name)
+    with ThreadPoolExecutor(store.readers) as readers:
+        found = list(readers.map(lambda entry: _read(store.uri(), entry), store.list()))
+    return sorted((night for night in found if night is not None), key=lambda night: (night.began, night.run))
+
+
+def night_of(run_uri: str) -> Night:
+    """What the documents in a run's folder say.
+
+    Raises:
+        StoreError: the folder cannot be reached.
+    """
+    store = open_store(run_uri)
+    promotion, provenance = _document(store, "promotion.json"), _document(store, PROVENANCE)
+    steps, config = provenance.get("steps", {}), _config(store)
+    return Night(
+        run=run_uri.rpartition("/")[2],
+        began=min((step["began"] for step in steps.values()), default=datetime.now(UTC).isoformat(timespec="seconds")),
+        seconds=round(sum(step["seconds"] for step in steps.values()), 1),
+        images=_document(store, "validation.json").get("accepted"),
+        champion=promotion.get("number"),
+        snapshot=None if config is None else config.data.snapshot,
+        made_from=provenance.get("made_from"),
+        **_outcome(_document(store, FAILURE), _document(store, "verdict.json"), promotion),
+        **_figures(_document(store, "evaluation.json"), config),
+    )
+
+
+@lru_cache(maxsize=10_000)
+def _read(records: str, entry: Entry) -> Night | None:
+    """Kept by the record's version, so that looking again reads only what has changed."""
+    try:
+        return Night.model_validate_json(open_store(records).read(entry.key))
+    except (NotFound, ValidationError):
+        log.warning("%s/%s: no record of a night", records, entry.key)
+        return None
+
+
+def _outcome(failure: dict[str, Any], verdict: dict[str, Any], promotion: dict[str, Any]) -> dict[str, Any]:
+    if failure:
+        told = {name: failure.get(name) for name in ("step", "exit_code", "cause", "message")}
+        return {"outcome": "failed", **told}
+    if promotion:
+        return {"outcome": "promoted", "exit_code": 0, "step": "promote"}
+    if verdict.get("accepted"):
+        return {"outcome": "accepted", "exit_code": 0, "step": "evaluate"}
+    return {}
+
+
+def _figures(evaluation: dict[str, Any], config: RunConfig | None) -> dict[str, Any]:
+    if not evaluation:
+        return {}
+    losses, test = evaluation["losses"], evaluation.get("metrics", {}).get("test", {})
+    gap = None if config is None or losses["fit"] is None else loss_gap_limit(config.gate, losses["fit"])
+    auc = (test["roc_auc"], *test["roc_auc_interval"]) if "roc_auc" in test else None
+    return {
+        "losses": {name: _rounded(losses[name]) for name in _LOSSES},
+        "limit": None if gap is None else _rounded(losses["fit"] + gap),
+        "causes": {name: _rounded(value) for name, value in evaluation["causes"].items()},
+        "roc_auc": auc and tuple(map(_rounded, auc)),
+    }
+
+
+def _config(store: Store) -> RunConfig | None:
+    """The one the run was begun with; None for a run that never got one, or one of another version."""
+    try:
+        return from_json(store.read(CONFIG))
+    except (NotFound, ConfigError, ValueError):
+        return None
+
+
+def _document(store: Store, key: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(store.read(key)))
+    except (NotFound, TypeError, ValueError):
+        return {}
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, _DIGITS)
