@@ -4,21 +4,28 @@ What a step does lives in `training.steps`; here are tasks, edges, the schedule,
 """
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NoReturn
 
-from airflow.sdk import DAG, BaseOperator, Context, CronTriggerTimetable, Param, chain
+from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, BaseOperator, Context, CronTriggerTimetable, Param, chain
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from training.config import RunConfig, load_config
-from training.errors import ConfigError, received
-from training.form import form_fields, load_from_form
+from training.config import SNAPSHOT, RunConfig, load_config
+from training.errors import ConfigError, may_heal, received
+from training.form import FORCE, form_fields, load_from_form
+from training.nights import in_words, night_of
+from training.run_folder import run_uri_for
 from training.steps import STEPS
 
 MODELS = Path(__file__).parent / "models"
-# Bad settings, bad data and a refused model fail in the same way tomorrow; anything else may be the weather.
-NOT_RETRIED = frozenset({2, 3, 4, 5})
+# Where there is one machine to train on, one slot keeps two models from training at once.
+POOL = "training"
+# The steps that keep a machine busy; `train` has its own queue, for workers that are made for it.
+HEAVY = frozenset({"train", "recalibrate_batch_norm", "evaluate"})
+_APPROVAL = timedelta(hours=20)
 
 
 class Step(BaseOperator):
@@ -29,19 +36,81 @@ class Step(BaseOperator):
         self.model_file = model_file
 
     def execute(self, context: Context) -> str:
-        from airflow.sdk.exceptions import AirflowFailException
+        return do(self.task_id, config_of(self.model_file, context), context)
 
-        from training.errors import NightshiftError, Superseded
-        from training.run_folder import run_uri_for
-        from training.steps import run_step
 
-        try:
-            config = load_from_form(self.model_file, context["params"])
-            return run_step(self.task_id, config, run_uri_for(config, context["run_id"]))
-        except NightshiftError as error:
-            if error.exit_code not in NOT_RETRIED and not isinstance(error, Superseded):
-                raise
-            raise AirflowFailException(error.message) from error
+class Validate(Step):
+    """The step after which everything costs time: a night with nothing new goes no further."""
+
+    def execute(self, context: Context) -> str:
+        config = config_of(self.model_file, context)
+        if not context["params"][FORCE]:
+            skip_unless_new(config, run_uri_for(config, context["run_id"]))
+        return do(self.task_id, config, context)
+
+
+class Promote(ApprovalOperator):
+    """The last step, where it is wanted; it may wait for a person's approval first, with no process running."""
+
+    def __init__(self, *, model_file: str, **arguments: Any) -> None:
+        super().__init__(
+            subject="Promote the model of {{ run_id }}?",
+            response_timeout=_APPROVAL,
+            defaults=ApprovalOperator.REJECT,
+            **arguments,
+        )
+        self.model_file = model_file
+
+    def execute(self, context: Context) -> str:
+        config = config_of(self.model_file, context)
+        if not config.promote.enabled:
+            raise AirflowSkipException("promote.enabled is off, as it is in every backfill: the champion stays.")
+        if not config.promote.approval:
+            return do(self.task_id, config, context)
+        self.body = in_words(night_of(run_uri_for(config, context["run_id"])))
+        return super().execute(context)
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> str:
+        answer = super().execute_complete(context, event)
+        if answer["chosen_options"] != [self.APPROVE]:
+            raise AirflowSkipException("The promotion was not approved: the champion stays.")
+        return do(self.task_id, config_of(self.model_file, context), context)
+
+
+def config_of(model_file: str, context: Context) -> RunConfig:
+    """The model's settings with what the form says, and what the run's own kind decides."""
+    run, fixed = context["dag_run"], dict[str, Any]()
+    if run.run_type == "backfill":
+        fixed["promote.enabled"] = False
+    config = load_from_form(model_file, context["params"], fixed)
+    if SNAPSHOT in config.data.uri and config.data.snapshot is None:
+        fixed["data.snapshot"] = (run.logical_date or run.run_after).astimezone(UTC).date()
+        return load_from_form(model_file, context["params"], fixed)
+    return config
+
+
+def do(step: str, config: RunConfig, context: Context) -> str:
+    """One step; what no retry can heal fails at once."""
+    from training.steps import run_step
+
+    try:
+        return run_step(step, config, run_uri_for(config, context["run_id"]))
+    except Exception as error:
+        if may_heal(error):
+            raise
+        raise AirflowFailException(str(error)) from error
+
+
+def skip_unless_new(config: RunConfig, run_uri: str) -> None:
+    """Skip a night that would only make the model which was accepted last once more."""
+    from training import nights, novelty
+    from training.run_folder import open_run
+
+    if (last := novelty.same_as(open_run(config, run_uri))) is None:
+        return
+    message = f"Nothing is new since {last.run}: the same data, settings, weights and code. To train anyway: force."
+    nights.record(config, run_uri, outcome="skipped", step="validate", message=message)
+    raise AirflowSkipException(message)
 
 
 def alert(model_file: str) -> Callable[[Context], None]:
@@ -73,15 +142,27 @@ def retraining_dag(model_file: Path, config: RunConfig) -> DAG:
         on_failure_callback=alert(str(model_file)),
         tags=["nightshift"],
     )
-    chain(*[Step(task_id=step, model_file=str(model_file), dag=dag) for step in STEPS])
+    chain(*[_task(step, model_file, dag) for step in STEPS])
     return dag
 
 
-def _schedule(config: RunConfig) -> CronTriggerTimetable | None:
+def _task(step: str, model_file: Path, dag: DAG) -> BaseOperator:
+    operator = {"validate": Validate, "promote": Promote}.get(step, Step)
+    place: dict[str, Any] = {"pool": POOL} if step in HEAVY else {}
+    if step == "train":
+        place["queue"] = "training"
+    return operator(task_id=step, model_file=str(model_file), dag=dag, **place)
+
+
+def _schedule(config: RunConfig) -> AssetOrTimeSchedule | Asset:
+    """By the clock, and whenever somebody says that there are new data."""
+    new_data = Asset(f"{config.name}_data")
     if config.schedule is None:
-        return None
+        return new_data
     # Airflow's default starts a run on unpausing when the last tick is recent; zero waits for the next one.
-    return CronTriggerTimetable(config.schedule, timezone="UTC", run_immediately=timedelta(0))
+    nightly = CronTriggerTimetable(config.schedule, timezone="UTC", run_immediately=timedelta(0))
+    nightly.validate()  # one that is part of another is not looked at until too late
+    return AssetOrTimeSchedule(timetable=nightly, assets=[new_data])
 
 
 class BrokenModel(DAG):

@@ -36,6 +36,11 @@ class Api:
     def pause(self, dag_id: str, *, paused: bool) -> None:
         self._call("PATCH", f"/dags/{dag_id}", json={"is_paused": paused})
 
+    def make_pool(self, name: str, slots: int, description: str) -> None:
+        """Make a pool where there is none of that name; one that is there keeps its size."""
+        if self._call("GET", f"/pools/{name}", missing_ok=True) is None:
+            self._call("POST", "/pools", json={"name": name, "slots": slots, "description": description})
+
     def import_errors(self) -> list[Answer]:
         return list(self._get("/importErrors")["import_errors"])
 

@@ -16,12 +16,14 @@ from runner.follow import Task, follow
 from runner.install import SECONDS
 from training.config import RunConfig, load_config, parse_settings
 from training.errors import ConfigError, NightshiftError, received
-from training.form import form_changes
+from training.form import FORCE, form_changes
 from training.run_folder import run_uri_for
 from training.store import Store, open_store
 
 _SAMPLE = Path("data/solar_cells")
 _ALERT_SECONDS = 30.0
+# What the DAG's heavy tasks wait for; in a pool that does not exist they would wait for ever.
+POOL = "training"
 
 
 def run_night(checkout: Path, model: str, settings: list[str]) -> int:
@@ -35,7 +37,7 @@ def run_night(checkout: Path, model: str, settings: list[str]) -> int:
         start(airflow, dag_id)
         times = summary.Times(_install_seconds(), time.monotonic() - began, 0.0)
         tell(f"Airflow: ready in {times.start:.0f} s at {airflow.api.url}")
-        with _triggered(airflow, dag_id, form_changes(config, base)) as run_id:
+        with _triggered(airflow, dag_id, form_changes(config, base) | {FORCE: True}) as run_id:
             triggered = datetime.now(UTC)
             tell(f"run {run_id} of {dag_id}: triggered")
             state, tasks = follow(airflow.api, dag_id, run_id, tell)
@@ -50,6 +52,7 @@ def start(airflow: Airflow, dag_id: str | None = None) -> None:
     now = datetime.now(UTC)
     airflow.start("api-server", "dag-processor")
     airflow.wait(airflow.answers, "starting the API server")
+    airflow.api.make_pool(POOL, 1, "One training at a time")
     for run_id in airflow.api.unfinished_runs(dag_id) if dag_id else []:
         airflow.api.fail(dag_id or "", run_id)
         tell(f"run {run_id}: was left unfinished; marked as failed")

@@ -11,7 +11,7 @@ from training.changes import changes_since
 from training.config import load_config, parse_settings
 from training.errors import EXIT_MEANINGS, NightshiftError
 from training.run_folder import config_of
-from training.steps import STEPS, run_all, run_step
+from training.steps import STEPS, run_all, run_step, steps_of
 
 log = logging.getLogger("training")
 
@@ -89,7 +89,8 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _repeat(options: argparse.Namespace) -> None:
-    config, (first, *others) = config_of(options.like, parse_settings(options.set)), STEPS
+    config = config_of(options.like, parse_settings(options.set))
+    first, *others = steps_of(config)
     # What the data are now is known once they are read.
     run_step(first, config, options.run)
     for line in changes_since(options.like, options.run):

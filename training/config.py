@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from training.errors import ConfigError, received
 from training.uris import holds_credentials
 
+SNAPSHOT = "{snapshot}"
 Share = Annotated[float, Field(gt=0, lt=0.5)]
 Limit = Annotated[float, Field(gt=0)]
 # The policies under which the base never trains.
@@ -24,12 +26,11 @@ class _Section(BaseModel):
 class DataConfig(_Section):
     uri: str = Field(
         min_length=1,
-        description="Folder or s3:// prefix holding labels.csv (path,label[,group]) or one sub-folder a class.",
+        description="Folder or s3:// prefix holding labels.csv (path,label[,group]) or one sub-folder a class; "
+        "may hold {snapshot}.",
     )
-    snapshot: str | None = Field(
-        None,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
-        description="What stands for {snapshot} in uri; null: the run's date, as in 2026-01-31.",
+    snapshot: date | None = Field(
+        None, description="Date (as in 2026-01-31) that stands for {snapshot} in uri; null: in Airflow the run's own."
     )
     classes: tuple[str, ...] = Field(
         description="Two or more labels; of two, the second is the positive class.", json_schema_extra={"minItems": 2}
@@ -45,6 +46,13 @@ class DataConfig(_Section):
     max_bad_fraction: float = Field(
         0.01, ge=0, lt=1, description="Share of rows that may be put into quarantine; with more the night fails."
     )
+
+    @property
+    def location(self) -> str:
+        """`uri` with its snapshot; raises ConfigError where it needs one and has none."""
+        if self.snapshot is None and SNAPSHOT in self.uri:
+            raise ConfigError(received("data.snapshot", self.snapshot, f"a date for {SNAPSHOT} in data.uri"))
+        return self.uri.replace(SNAPSHOT, str(self.snapshot))
 
     @field_validator("classes")
     @classmethod
@@ -218,6 +226,13 @@ class GateConfig(_Section):
         return self
 
 
+class PromoteConfig(_Section):
+    enabled: bool = Field(True, description="Whether an accepted model becomes the champion.")
+    approval: bool = Field(
+        False, description="Whether it first waits for a person's approval on Airflow's pages (20 hours at most)."
+    )
+
+
 class StoreConfig(_Section):
     runs: str = Field("runs", min_length=1, description="Folder or s3:// prefix under which Airflow's runs go.")
     champion: str = Field(min_length=1, description="Folder or s3:// prefix of the champion's history and models.")
@@ -242,7 +257,10 @@ class RunConfig(_Section):
     """All settings of one run; frozen, and unknown keys are refused."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$", description="The model's name; its DAG is retrain_<name>.")
-    schedule: str | None = Field("0 2 * * *", description="Cron of the nightly run (UTC); null: only when triggered.")
+    schedule: str | None = Field(
+        "0 2 * * *",
+        description="Cron of the nightly run (UTC); null: only when triggered, or when new data are announced.",
+    )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of weights, order and dropout.")
     data: DataConfig
     split: SplitConfig = Field(default_factory=SplitConfig)
@@ -257,6 +275,7 @@ class RunConfig(_Section):
     recalibrate: RecalibrateConfig = Field(default_factory=RecalibrateConfig)
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
     gate: GateConfig = Field(default_factory=GateConfig)
+    promote: PromoteConfig = Field(default_factory=PromoteConfig)
     store: StoreConfig
     alerts: AlertsConfig = Field(default_factory=AlertsConfig)
 

@@ -10,6 +10,10 @@ EXIT_MEANINGS = {
 }
 
 
+# TensorFlow's, which must not be imported for their sake.
+_PASSING = ("ResourceExhaustedError", "UnavailableError", "AbortedError")
+
+
 class NightshiftError(Exception):
     """A failure that is told in one line.
 
@@ -60,6 +64,16 @@ class StoreError(NightshiftError):
     """Storage could not be reached, refused, or holds something that cannot be read."""
 
     code = "store"
+
+
+def may_heal(error: Exception) -> bool:
+    """Whether the same step may succeed a little later: the network, the disk or the memory may have recovered.
+
+    Bad settings, bad data, a refused model, a damaged file and a mistake in the code are the same in a minute.
+    """
+    if isinstance(error, NightshiftError):
+        return isinstance(error, StoreError) and error.cause != "damaged"
+    return isinstance(error, OSError | MemoryError) or type(error).__name__ in _PASSING
 
 
 def received(field: str, value: object, expected: str) -> str:

@@ -18,7 +18,7 @@ class KnownImages:
     """The facts of one data set's images, kept in a store from night to night; losing them costs time alone."""
 
     def __init__(self, store: Store, data: DataConfig) -> None:
-        settings = f"{_VERSION}\0{data.uri}\0{data.max_pixels}\0{data.max_bytes}"
+        settings = f"{_VERSION}\0{data.location}\0{data.max_pixels}\0{data.max_bytes}"
         self.store, self.key = store, f"images/{hashlib.sha256(settings.encode()).hexdigest()[:16]}.parquet"
 
     def of(self, files: pd.DataFrame) -> pd.DataFrame:

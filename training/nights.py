@@ -3,13 +3,14 @@
 import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import lru_cache
 from typing import Any
 
 from pydantic import ValidationError
 
 from training.config import RunConfig, from_json
+from training.data_summary import DataSummary
 from training.documents import Document
 from training.errors import ConfigError, NightshiftError
 from training.provenance import PROVENANCE
@@ -20,6 +21,8 @@ from training.verdict import loss_gap_limit
 log = logging.getLogger(__name__)
 # No model's name begins with an underscore.
 _RECORDS = "_nights"
+# The outcomes of a night whose model passed the gate.
+ACCEPTED = ("accepted", "promoted")
 _LOSSES = ("fit", "inference_before", "inference", "served")
 _DIGITS = 5
 
@@ -39,7 +42,8 @@ class Night(Document):
         causes: of the difference between fit and validation, in nats.
         roc_auc: on the test images, with the ends of its 95 % interval.
         champion: the number it was promoted to.
-        snapshot: of the data, where the model's data comes in snapshots.
+        snapshot: date of the data, where the model's data comes in snapshots.
+        data: what the images that were gone on with are like; drift may be measured from it.
         made_from: hash of data, settings, weights and code; nights that agree in it are equal.
     """
 
@@ -57,12 +61,13 @@ class Night(Document):
     roc_auc: tuple[float, float, float] | None = None
     images: int | None = None
     champion: int | None = None
-    snapshot: str | None = None
+    snapshot: date | None = None
+    data: DataSummary | None = None
     made_from: str | None = None
 
 
 def record(config: RunConfig, run_uri: str, **known: Any) -> None:
-    """Write down what the run at `run_uri` has come to, and what is `known` besides, if it is one of the model's nights.
+    """Write down what one of the model's nights has come to, and what is `known` besides; other runs are no nights.
 
     The record is for people and for later nights to look back on; a night does not fail for want of it.
     """
@@ -88,6 +93,13 @@ def all_nights(runs: str, name: str) -> list[Night]:
     return sorted((night for night in found if night is not None), key=lambda night: (night.began, night.run))
 
 
+def accepted_before(config: RunConfig, snapshot: date) -> Night | None:
+    """The accepted night of the newest earlier snapshot; of several the last."""
+    nights = all_nights(config.store.runs, config.name)
+    earlier = [one for one in nights if one.snapshot and one.snapshot < snapshot and one.outcome in ACCEPTED]
+    return max(reversed(earlier), key=lambda one: str(one.snapshot), default=None)
+
+
 def night_of(run_uri: str) -> Night:
     """What the documents in a run's folder say.
 
@@ -95,19 +107,30 @@ def night_of(run_uri: str) -> Night:
         StoreError: the folder cannot be reached.
     """
     store = open_store(run_uri)
+    validation = _document(store, "validation.json")
     promotion, provenance = _document(store, "promotion.json"), _document(store, PROVENANCE)
     steps, config = provenance.get("steps", {}), _config(store)
     return Night(
         run=run_uri.rpartition("/")[2],
         began=min((step["began"] for step in steps.values()), default=datetime.now(UTC).isoformat(timespec="seconds")),
         seconds=round(sum(step["seconds"] for step in steps.values()), 1),
-        images=_document(store, "validation.json").get("accepted"),
+        images=validation.get("accepted"),
+        data=validation.get("summary"),
         champion=promotion.get("number"),
         snapshot=None if config is None else config.data.snapshot,
         made_from=provenance.get("made_from"),
         **_outcome(_document(store, FAILURE), _document(store, "verdict.json"), promotion),
         **_figures(_document(store, "evaluation.json"), config),
     )
+
+
+def in_words(night: Night) -> str:
+    """What a person wants to know of an accepted night before its model is promoted."""
+    losses = {name: "unknown" if loss is None else f"{loss:.3f}" for name, loss in night.losses.items()}
+    lines = [f"Loss in training {losses.get('fit')}, as served {losses.get('served')} on the same images"]
+    lines += [] if night.limit is None else [f"at most {night.limit:.3f} is accepted"]
+    lines += [] if night.roc_auc is None else ["test ROC AUC {:.3f} ({:.3f} to {:.3f})".format(*night.roc_auc)]
+    return "; ".join(lines) + f". Run {night.run}."
 
 
 @lru_cache(maxsize=10_000)

@@ -37,11 +37,11 @@ def record(run: Run, step: str, begun: float) -> None:
         "environment": key,
     }
     steps = tree.get("steps", {}) | {step: times}
-    made_from = tree if step != "ingest" and "data_sha256" in tree else _made_from(run)
+    origins = tree if step != "ingest" and "made_from" in tree else _origins(run)
     run.write_json(
         PROVENANCE,
         {
-            **{name: made_from[name] for name in ("config_sha256", "data_sha256", "seeds")},
+            **{name: origins[name] for name in ("config_sha256", "data_sha256", "made_from", "seeds")},
             "environments": _of_steps(tree.get("environments", {}) | {key: here}, steps),
             "steps": steps,
         },
@@ -88,12 +88,14 @@ def _git(*arguments: str) -> str:
     return done.stdout.strip()
 
 
-def _made_from(run: Run) -> dict[str, Any]:
-    from training import manifest
+def _origins(run: Run) -> dict[str, Any]:
+    from training import manifest, novelty
 
+    data_sha256 = manifest.digest(manifest.from_parquet(run.store.read("manifest.parquet")))
     return {
         "config_sha256": run.digest(CONFIG),
-        "data_sha256": manifest.digest(manifest.from_parquet(run.store.read("manifest.parquet"))),
+        "data_sha256": data_sha256,
+        "made_from": novelty.made_from(run.config, data_sha256),
         "seeds": {"seed": run.config.seed, "split.salt": run.config.split.salt},
     }
 

@@ -9,13 +9,15 @@ import time
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from runner.night import POOL
 from tests.conftest import ROOT, SOLAR_CELLS
 from training.config import load_config
 from training.errors import ConfigError, StoreError, Superseded, WorseThanChampion
-from training.form import form_values
+from training.form import FORCE, form_values
 from training.steps import STEPS
 
 DAGS = ROOT / "dags"
@@ -73,7 +75,7 @@ def test_seven_tasks_in_a_chain(bag):
 def test_nights_do_not_overlap_catch_up_or_start_on_unpausing(bag):
     dag = bag.dags["retrain_solar_cells"]
     assert (dag.catchup, dag.max_active_runs) == (False, 1)
-    assert dag.timetable.expression == load_config(SOLAR_CELLS).schedule
+    assert dag.timetable.timetable.expression == load_config(SOLAR_CELLS).schedule
     assert _first_run(dag) > datetime.now(UTC)
 
 
@@ -83,9 +85,22 @@ def test_first_run_is_the_next_tick_even_just_after_one(models):
     assert _first_run(bag_of(models.parent).dags["retrain_solar_cells"]) > datetime.now(UTC)
 
 
-def test_no_schedule_means_triggered_only(models):
+def test_no_schedule_means_triggered_or_announced_only(models):
     _change(models / "solar_cells.yaml", "schedule: null")
-    assert not bag_of(models.parent).dags["retrain_solar_cells"].timetable.can_be_scheduled
+    timetable = bag_of(models.parent).dags["retrain_solar_cells"].timetable
+    assert not hasattr(timetable, "timetable") and _assets(timetable) == ["solar_cells_data"]
+
+
+def test_new_data_start_a_night_as_the_clock_does(bag):
+    for name in ("solar_cells", "roofs"):
+        assert _assets(bag.dags[f"retrain_{name}"].timetable) == [f"{name}_data"]
+
+
+def test_trainings_share_a_pool_and_have_a_queue(bag):
+    places = {task.task_id: (task.pool, task.queue) for task in bag.dags["retrain_solar_cells"].tasks}
+    assert places["train"] == (POOL, "training")
+    assert places["recalibrate_batch_norm"] == places["evaluate"] == (POOL, "default")
+    assert {places[step][0] for step in ("ingest", "validate", "oversample", "promote")} == {"default_pool"}
 
 
 def test_retries_and_alerts_on_every_task(bag):
@@ -97,24 +112,56 @@ def test_retries_and_alerts_on_every_task(bag):
 
 
 @pytest.mark.parametrize(
-    ("error", "retried"), [(StoreError, True), (Superseded, False), (WorseThanChampion, False), (ConfigError, False)]
+    ("error", "retried"),
+    [
+        (StoreError("promote: it failed"), True),
+        (StoreError("promote: it failed", cause="damaged"), False),
+        (Superseded("promote: it failed"), False),
+        (WorseThanChampion("promote: it failed"), False),
+        (ConfigError("promote: it failed"), False),
+        (ConnectionResetError("it failed"), True),
+        (MemoryError("it failed"), True),
+        (KeyError("it failed"), False),
+    ],
 )
 def test_only_what_may_be_the_weather_is_retried(bag, monkeypatch, error, retried):
     from airflow.sdk.exceptions import AirflowFailException
 
     def fails(*_):
-        raise error("promote: it failed")
+        raise error
 
     monkeypatch.setattr("training.steps.run_step", fails)
     task = bag.dags["retrain_solar_cells"].get_task("promote")
-    with pytest.raises(error if retried else AirflowFailException, match="it failed"):
-        task.execute({"params": form_values(load_config(SOLAR_CELLS)), "run_id": "manual__1"})
+    with pytest.raises(type(error) if retried else AirflowFailException, match="it failed"):
+        task.execute(_context())
+
+
+def test_a_backfill_never_promotes_and_takes_its_dates_snapshot(bag, models):
+    config_of = sys.modules[type(bag.dags["retrain_solar_cells"].get_task("train")).__module__].config_of
+    _change(models / "solar_cells.yaml", "data: {uri: 'cells/{snapshot}', classes: [intact, defective]}")
+    night = config_of(str(models / "solar_cells.yaml"), _context("backfill"))
+    assert (night.data.location, night.promote.enabled) == ("cells/2026-01-31", False)
+    manual = _context("manual", data__snapshot="2025-12-24", data__uri="cells/{snapshot}")
+    night = config_of(str(models / "solar_cells.yaml"), manual)
+    assert (night.data.location, night.promote.enabled) == ("cells/2025-12-24", True)
+
+
+def _context(run_type: str = "manual", **params):
+    """Of a run that was due in the night to 31 January 2026."""
+    due = datetime(2026, 1, 31, 2, tzinfo=UTC)
+    run = SimpleNamespace(run_type=run_type, logical_date=None if run_type == "manual" else due, run_after=due)
+    return {"params": {FORCE: False, **params}, "run_id": f"{run_type}__1", "dag_run": run}
+
+
+def _assets(timetable) -> list[str]:
+    condition = timetable.asset_condition
+    return [asset.name for asset in getattr(condition, "objects", [condition])]
 
 
 def test_form_shows_the_models_own_settings(bag):
     for name in ("solar_cells", "roofs"):
         shown = {key: param.value for key, param in bag.dags[f"retrain_{name}"].params.items()}
-        assert shown == form_values(load_config(DAGS / "models" / f"{name}.yaml"))
+        assert shown == {FORCE: False} | form_values(load_config(DAGS / "models" / f"{name}.yaml"))
 
 
 def test_form_refuses_what_the_config_refuses(bag):

@@ -108,3 +108,14 @@ def test_settings_are_yaml():
 def test_differing_keys_names_them():
     other = load_config(SOLAR_CELLS, {"train.epochs": 9, "gate.max_loss_gap": None})
     assert differing_keys(load_config(SOLAR_CELLS), other) == ["gate.max_loss_gap", "train.epochs"]
+
+
+def test_a_snapshot_is_a_date_and_needed_where_the_uri_says_so():
+    dated = {"data.uri": "s3://cells/{snapshot}/images"}
+    config = load_config(SOLAR_CELLS, {**dated, **parse_settings(["data.snapshot=2026-01-31"])})
+    assert config.data.location == "s3://cells/2026-01-31/images"
+    assert from_json(to_json(config)) == config
+    with pytest.raises(ConfigError, match=r"data\.snapshot: received None, expected a date for {snapshot}"):
+        _ = load_config(SOLAR_CELLS, dated).data.location
+    with pytest.raises(ConfigError, match=r"data\.snapshot: received '../..', expected a valid date"):
+        load_config(SOLAR_CELLS, {**dated, "data.snapshot": "../.."})

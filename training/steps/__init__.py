@@ -26,6 +26,11 @@ log = logging.getLogger(__name__)
 STEPS = ("ingest", "validate", "oversample", "train", "recalibrate_batch_norm", "evaluate", "promote")
 
 
+def steps_of(config: RunConfig) -> tuple[str, ...]:
+    """The steps that a night with this config goes through."""
+    return STEPS if config.promote.enabled else STEPS[:-1]
+
+
 def run_step(step: str, config: RunConfig, run_uri: str) -> str:
     """Do one step of the run at `run_uri`, unless it is done; returns the run's URI.
 
@@ -51,7 +56,7 @@ def run_step(step: str, config: RunConfig, run_uri: str) -> str:
 
 def run_all(config: RunConfig, run_uri: str) -> str:
     """Do every step of a night."""
-    for step in STEPS:
+    for step in steps_of(config):
         run_step(step, config, run_uri)
     return run_uri
 

@@ -19,14 +19,14 @@ OUTPUTS = ("manifest.parquet",)
 
 def outside(run: Run) -> str:
     """The step's input outside the run's folder: the data set as it is now."""
-    return fingerprint(open_store(run.config.data.uri).list())
+    return fingerprint(open_store(run.config.data.location).list())
 
 
 def work(run: Run) -> None:
-    data, kept = open_store(run.config.data.uri), open_store(run.config.store.data)
+    data, kept = open_store(run.config.data.location), open_store(run.config.store.data)
     entries = list(data.list())
     sources = list_sources(data, entries)
-    log.info("%d labelled images in %s", len(sources), run.config.data.uri)
+    log.info("%d labelled images in %s", len(sources), run.config.data.location)
     known, ledger = KnownImages(kept, run.config.data), Ledger(kept, run.config.split)
     read = read_all(data, entries, sources, run.config.data, known)
     placed = assign_splits(read, ledger, run.config.split, lambda: Looks(data, read, known.signatures()))

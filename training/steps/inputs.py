@@ -23,19 +23,19 @@ def training_pixels(run: Run, plan: SamplingPlan, rows: np.ndarray) -> np.ndarra
     """Pixels of training images, shape (len(rows), size, size, 3); `rows` are indices into ``plan.images``."""
     table = _table(run, "train").set_index("sha256", drop=False).loc[list(plan.images)]
     wanted, places = np.unique(rows, return_inverse=True)
-    return load_pixels(open_store(run.config.data.uri), table.iloc[wanted], run.config.model.input_size)[places]
+    return load_pixels(open_store(run.config.data.location), table.iloc[wanted], run.config.model.input_size)[places]
 
 
 def labelled_split(run: Run, split: str) -> Labelled:
     """Pixels and class numbers of one split, in order of paths."""
     table = _table(run, split)
-    pixels = load_pixels(open_store(run.config.data.uri), table, run.config.model.input_size)
+    pixels = load_pixels(open_store(run.config.data.location), table, run.config.model.input_size)
     return pixels, table["label"].map(list(run.config.data.classes).index).to_numpy(np.int64)
 
 
 def raw_images(run: Run, split: str, most: int | None = None) -> Iterator[np.ndarray]:
     """The split's images as they are served: uint8 (height, width, 3), any size, in order of paths."""
-    data = open_store(run.config.data.uri)
+    data = open_store(run.config.data.location)
     return (decode(data.read(path)) for path in _table(run, split)["path"][:most])
 
 

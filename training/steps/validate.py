@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from training import champion, expectations, manifest
+from training import champion, expectations, manifest, nights
 from training.data_summary import DataSummary
 from training.errors import DataRejected, StoreError
 from training.expectations import ValidationReport
@@ -36,14 +36,20 @@ def work(run: Run) -> None:
 
 
 def _last_accepted(run: Run) -> DataSummary | None:
-    """Of the champion's data, from which drift is measured; None before the first champion."""
-    entry = champion.current(open_store(run.config.store.champion))
+    """Of the data from which drift is measured: those of the accepted snapshot before this one, else the champion's.
+
+    A night that must not promote may be of long ago, and is never held against a champion that came after it.
+    """
+    settings = run.config
+    if settings.data.snapshot and (before := nights.accepted_before(settings, settings.data.snapshot)):
+        return before.data
+    entry = champion.current(open_store(settings.store.champion)) if settings.promote.enabled else None
     return None if entry is None else entry.data
 
 
 def _offenders(run: Run, quarantine: pd.DataFrame) -> Iterator[Offender]:
     """The first images that each rule put into quarantine."""
-    data = open_store(run.config.data.uri)
+    data = open_store(run.config.data.location)
     for rule, rows in quarantine.groupby("rule", sort=False):
         for row in rows.head(LIMIT).itertuples():
             yield Offender(str(rule), str(row.path), str(row.reason), _thumbnail(data, row))
