@@ -10,7 +10,19 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
-from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, BaseOperator, Context, CronTriggerTimetable, Param, chain
+from airflow.sdk import (
+    DAG,
+    Asset,
+    AssetOrTimeSchedule,
+    BaseOperator,
+    Context,
+    CronTriggerTimetable,
+    DeadlineAlert,
+    DeadlineReference,
+    Param,
+    SyncCallback,
+    chain,
+)
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from training.config import SNAPSHOT, RunConfig, load_config
@@ -68,6 +80,7 @@ class Promote(ApprovalOperator):
         if not config.promote.approval:
             return do(self.task_id, config, context)
         self.body = in_words(night_of(run_uri_for(config, context["run_id"])))
+        callback("ApprovalAsked", self.model_file)(context)
         return super().execute(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> str:
@@ -113,15 +126,24 @@ def skip_unless_new(config: RunConfig, run_uri: str) -> None:
     raise AirflowSkipException(message)
 
 
-def alert(model_file: str) -> Callable[[Context], None]:
-    """A failure callback; the notifier is imported when it is needed, which keeps parsing light."""
+def callback(notifier: str, model_file: str) -> Callable[[Context], None]:
+    """One of `nightshift_alerts`' notifiers, imported when it is needed, which keeps parsing light."""
 
     def tell_ops(context: Context) -> None:
-        from nightshift_alerts import OpsAlert
+        import nightshift_alerts
 
-        OpsAlert(model_file)(context)
+        getattr(nightshift_alerts, notifier)(model_file)(context)
 
     return tell_ops
+
+
+def deadline(model_file: str, config: RunConfig) -> DeadlineAlert | None:
+    """Tells ops of a night that has not ended in time; the executor runs it, not the night's own tasks."""
+    if config.deadline_hours is None:
+        return None
+    missed = SyncCallback("nightshift_alerts.deadline_missed", {"model_file": model_file})
+    late = timedelta(hours=config.deadline_hours)
+    return DeadlineAlert(reference=DeadlineReference.DAGRUN_QUEUED_AT, interval=late, callback=missed)
 
 
 def retraining_dag(model_file: Path, config: RunConfig) -> DAG:
@@ -136,10 +158,12 @@ def retraining_dag(model_file: Path, config: RunConfig) -> DAG:
         default_args={
             "retries": 2,
             "retry_delay": timedelta(seconds=20),
-            "on_failure_callback": alert(str(model_file)),
+            "on_failure_callback": callback("OpsAlert", str(model_file)),
         },
         # A killed task cannot call back itself.
-        on_failure_callback=alert(str(model_file)),
+        on_failure_callback=callback("OpsAlert", str(model_file)),
+        on_success_callback=callback("Recovered", str(model_file)),
+        deadline=deadline(str(model_file), config),
         tags=["nightshift"],
     )
     chain(*[_task(step, model_file, dag) for step in STEPS])

@@ -1,14 +1,19 @@
-"""What ops are told when a night fails: built from a run's documents, sent by nobody; pure."""
+"""What ops are told of a night: built from a run's documents, sent by nobody; pure."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 from training.evaluation import MEANINGS
+from training.nights import Night, in_words
+from training.steps import STEPS
 
 Document = Mapping[str, Any]
 
+# The picture of the losses, where the step that draws it got that far.
+PICTURE = "losses.png"
+RUNBOOK = "Runbook"
 # The losses worth a line, in the order they are read.
 _LOSSES = {
     "fit": "fit loss, training mode",
@@ -16,13 +21,14 @@ _LOSSES = {
     "inference": "evaluation loss after recalibration, same images",
     "served": "evaluation loss of the served model, same images",
 }
-# The causes no step could name, because the process was gone or never got to it.
-_KILLED = {
+# The cause that no step could name, because the process was gone or never got to it.
+KILLED = {
     "code": "killed",
     "message": "The task ended without a word: it was killed, ran out of memory, or lost its machine.",
     "cause": "killed",
     "remedy": "See the task's log and the machine's memory; then clear the task, which goes on where it stopped.",
 }
+_ORDINALS = ("second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 # Slack refuses longer texts.
 _SLACK_LIMIT = 2900
 
@@ -41,43 +47,38 @@ class Number:
 
 
 @dataclass(frozen=True)
-class Night:
-    """Which task of which run failed, and where to look."""
+class Place:
+    """Which step of which run it is about, and where to look."""
 
     model: str
     run_id: str
-    run_uri: str
     step: str
     links: Mapping[str, str]
 
 
 @dataclass(frozen=True)
-class Alert:
-    """One message, ready for every channel."""
+class Message:
+    """One message, ready for every channel.
 
-    night: Night
+    Attributes:
+        name: of its file in the run's `alerts/`; a run sends one message of a name.
+        picture: PNG, or None.
+    """
+
+    name: str
+    subject: str
     cause: str
-    happened: str
-    likely_cause: str
-    remedy: str
-    numbers: tuple[Number, ...]
-
-    @property
-    def key(self) -> str:
-        """The message's file in the run's folder: one for each step and cause."""
-        return f"alerts/{self.night.step}-{self.cause}.json"
-
-    @property
-    def subject(self) -> str:
-        return f"Nightshift: {self.night.model} failed at {self.night.step} ({self.cause})"
+    place: Place
+    facts: tuple[tuple[str, str], ...]
+    numbers: tuple[Number, ...] = ()
+    picture: bytes | None = None
 
     def tree(self) -> dict[str, Any]:
-        return {"subject": self.subject, "text": as_text(self), **asdict(self)}
-
-
-def killed() -> Document:
-    """The failure of a task that could not leave one."""
-    return dict(_KILLED)
+        """All of it but the picture as plain JSON values."""
+        numbers = [{"label": one.label, "observed": one.observed, "limit": one.limit} for one in self.numbers]
+        place = {"model": self.place.model, "run_id": self.place.run_id, "step": self.place.step}
+        told = {"subject": self.subject, "cause": self.cause, "facts": dict(self.facts), "numbers": numbers}
+        return {**told, **place, "links": dict(self.place.links), "text": as_text(self)}
 
 
 def unexpected(exception: object) -> Document:
@@ -87,78 +88,138 @@ def unexpected(exception: object) -> Document:
     return {"code": "unexpected", "message": str(exception), "cause": cause, "remedy": remedy}
 
 
-def build_alert(night: Night, failure: Document, verdict: Document | None, evaluation: Document | None) -> Alert:
-    """Say what happened, with the numbers the gate went by if the failed step got that far."""
-    reasons = (verdict or {}).get("reasons", [])
-    measured = [Number(label, _loss(evaluation, name)) for name, label in _LOSSES.items()] if evaluation else []
-    refused = [Number(reason["code"], reason["observed"], reason["limit"]) for reason in reasons]
-    return Alert(
-        night=night,
-        cause=failure["cause"],
-        happened=failure["message"],
-        likely_cause=_cause(failure["cause"]),
-        remedy=failure["remedy"],
-        numbers=(*refused, *measured),
+def failed(
+    place: Place,
+    failure: Document,
+    verdict: Document | None = None,
+    evaluation: Document | None = None,
+    before: Sequence[Night] = (),
+    picture: bytes | None = None,
+) -> Message:
+    """A failure, with the numbers the gate went by if the step got that far.
+
+    Args:
+        before: the nights directly before it that failed just so, the newest first; then it is told more quietly.
+    """
+    cause, step = failure["cause"], place.step
+    facts = [("What happened", failure["message"]), ("Likely cause", _meaning(cause)), ("Remedy", failure["remedy"])]
+    subject = f"Nightshift: {place.model} failed at {step} ({cause})"
+    if before:
+        nth = _ordinal(len(before) + 1)
+        subject = f"Nightshift: {place.model}, {nth} night: {cause} at {step}"
+        facts = [("Again", f"the {nth} night in a row, since {before[-1].began[:10]}"), *facts]
+    measured = [Number(label, evaluation["losses"].get(name)) for name, label in _LOSSES.items()] if evaluation else []
+    refused = [Number(one["code"], one["observed"], one["limit"]) for one in (verdict or {}).get("reasons", [])]
+    shown = None if before else picture
+    return Message(f"{step}-{cause}", subject, cause, place, _with_place(place, facts), (*refused, *measured), shown)
+
+
+def recovered(place: Place, night: Night, before: Sequence[Night]) -> Message:
+    """A night that passed after the failed nights `before` it, the newest first."""
+    count = "one failed night" if len(before) == 1 else f"{len(before)} failed nights"
+    facts = [
+        ("Recovered", f"this night passed, after {count} since {before[-1].began[:10]}"),
+        ("The last failure was", f"{before[0].cause} at {before[0].step}"),
+        ("Outcome", f"{night.outcome}. {in_words(night)}"),
+    ]
+    subject = f"Nightshift: {place.model} recovered after {count}"
+    return Message("recovered", subject, "recovered", place, _with_place(place, facts))
+
+
+def late(place: Place, hours: float, done: Sequence[str]) -> Message:
+    """A night that has not ended in time; `done` are the steps it has behind it."""
+    finished = ", ".join(done) or "no step"
+    facts = [
+        ("What happened", f"The night has not ended {hours:g} hours after it was queued; done so far: {finished}."),
+        ("Likely cause", "a slow or lost worker, a full pool or queue, more data than usual, or a pending approval"),
+        ("Remedy", "See whether the step runs, waits or was lost; a cleared task goes on where it stopped."),
+    ]
+    subject = f"Nightshift: {place.model} has not ended in time (at {place.step})"
+    return Message("deadline", subject, "deadline", place, _with_place(place, facts))
+
+
+def step_after(done: Sequence[str]) -> str:
+    """The step that a night is at when these are done."""
+    return next((step for step in STEPS if step not in done), STEPS[-1])
+
+
+def asked(place: Place, night: Night) -> Message:
+    """An accepted model that waits for a person's approval."""
+    facts = [("What is needed", "Approve or reject the promotion on Airflow's page."), ("Outcome", in_words(night))]
+    subject = f"Nightshift: {place.model} waits for approval"
+    return Message("approval", subject, "approval", place, _with_place(place, facts))
+
+
+def as_text(message: Message) -> str:
+    """Plain text, for the log and for clients without HTML."""
+    lines = [message.subject, "", *(f"{label}: {value}" for label, value in message.facts)]
+    lines += ["", *map(str, message.numbers)] if message.numbers else []
+    return "\n".join([*lines, "", *(f"{label}: {url}" for label, url in message.place.links.items())])
+
+
+def as_html(message: Message, picture: str | None = None) -> str:
+    """The e-mail's body; `picture` is where its picture is found, e.g. ``cid:…``."""
+    cell = "padding:4px 12px 4px 0;vertical-align:top;text-align:left"
+    facts = "".join(_row(cell, escape(label), escape(value)) for label, value in message.facts)
+    numbers = "".join(_row(cell, escape(one.label), escape(_observed(one))) for one in message.numbers)
+    links = "".join(f"<li>{_anchor(label, url)}</li>" for label, url in message.place.links.items())
+    image = f'<p><img src="{picture}" alt="Losses from fit to validation" width="600"></p>' if picture else ""
+    return (
+        f'<div style="font:15px/1.5 system-ui,sans-serif;max-width:44rem"><h2>{escape(message.subject)}</h2>'
+        f"<table>{facts}</table>{image}<table>{numbers}</table><ul>{links}</ul></div>"
     )
 
 
-def as_text(alert: Alert) -> str:
-    """Plain text, for the log and for clients without HTML."""
-    lines = [alert.subject, "", *(f"{label}: {value}" for label, value in _facts(alert))]
-    lines += ["", *map(str, alert.numbers)] if alert.numbers else []
-    return "\n".join([*lines, "", *(f"{label}: {url}" for label, url in alert.night.links.items())])
-
-
-def as_html(alert: Alert) -> str:
-    """The e-mail's body."""
-    facts = "".join(f"<tr><th align='left'>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in _facts(alert))
-    numbers = "".join(f"<li>{escape(str(number))}</li>" for number in alert.numbers)
-    links = "".join(f"<li>{escape(label)}: {_anchor(url)}</li>" for label, url in alert.night.links.items())
-    return f"<h3>{escape(alert.subject)}</h3><table>{facts}</table><ul>{numbers}</ul><ul>{links}</ul>"
-
-
-def as_slack(alert: Alert) -> dict[str, Any]:
+def as_slack(message: Message) -> dict[str, Any]:
     """The webhook's JSON: `text` for notifications, `blocks` for the channel."""
-    facts = "\n".join(f"*{label}:* {_slack(value)}" for label, value in _facts(alert))
-    sections = [facts, "\n".join(f"• {_slack(str(number))}" for number in alert.numbers)]
-    sections.append("\n".join(f"{label}: {_slack(url)}" for label, url in alert.night.links.items()))
-    blocks: list[dict[str, Any]] = [{"type": "header", "text": {"type": "plain_text", "text": alert.subject[:150]}}]
+    facts = "\n".join(f"*{label}:* {_slack(value)}" for label, value in message.facts)
+    sections = [facts, "\n".join(f"• {_slack(str(number))}" for number in message.numbers)]
+    sections.append(" · ".join(_slack_link(label, url) for label, url in message.place.links.items()))
+    header = {"type": "header", "text": {"type": "plain_text", "text": message.subject[:150]}}
+    blocks: list[dict[str, Any]] = [header]
     blocks += [
         {"type": "section", "text": {"type": "mrkdwn", "text": text[:_SLACK_LIMIT]}} for text in sections if text
     ]
-    return {"text": f"{_slack(alert.subject)}: {_slack(alert.happened)}", "blocks": blocks}
+    happened = " ".join(value for label, value in message.facts if label == "What happened")
+    return {"text": _slack(f"{message.subject}: {happened}" if happened else message.subject), "blocks": blocks}
 
 
-def _facts(alert: Alert) -> list[tuple[str, str]]:
-    night = alert.night
-    return [
-        ("Model", night.model),
-        ("Run", night.run_id),
-        ("Failed step", night.step),
-        ("What happened", alert.happened),
-        ("Likely cause", alert.likely_cause),
-        ("Remedy", alert.remedy),
-    ]
+def _with_place(place: Place, facts: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    return (("Model", place.model), ("Run", place.run_id), ("Step", place.step), *facts)
 
 
-def _cause(cause: str) -> str:
+def _ordinal(number: int) -> str:
+    return _ORDINALS[number - 2] if number - 2 < len(_ORDINALS) else f"{number}th"
+
+
+def _meaning(cause: str) -> str:
     words = cause.replace("_", " ")
     return f"{words}: {MEANINGS[cause]}" if cause in MEANINGS else words
-
-
-def _loss(evaluation: Document | None, name: str) -> float | None:
-    return None if evaluation is None else evaluation["losses"].get(name)
 
 
 def _figure(value: float | None) -> str:
     return "not a finite number" if value is None else f"{value:.4g}"
 
 
-def _anchor(url: str) -> str:
+def _observed(number: Number) -> str:
+    return str(number).removeprefix(f"{number.label}: ")
+
+
+def _row(style: str, head: str, value: str) -> str:
+    return f'<tr><th style="{style}">{head}</th><td style="{style}">{value}</td></tr>'
+
+
+def _anchor(label: str, url: str) -> str:
     if url.startswith(("http://", "https://")):
-        return f'<a href="{escape(url)}">{escape(url)}</a>'
-    return escape(url)
+        return f'<a href="{escape(url)}">{escape(label)}</a>'
+    return f"{escape(label)}: {escape(url)}"
 
 
 def _slack(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _slack_link(label: str, url: str) -> str:
+    # An address that holds Slack's own signs stays text.
+    is_link = url.startswith(("http://", "https://")) and not set(url) & set("<>|")
+    return f"<{_slack(url)}|{label}>" if is_link else f"{label}: {_slack(url)}"

@@ -73,7 +73,7 @@ def _configs(path: Path, settings: list[str]) -> tuple[RunConfig, RunConfig]:
         known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))
         raise ConfigError(received("--model", path.stem, f"one of {known}"))
     base, config = load_config(path), load_config(path, parse_settings(settings))
-    for key in ("name", "schedule"):
+    for key in ("name", "schedule", "deadline_hours"):
         if getattr(config, key) != getattr(base, key):
             raise ConfigError(received("--set", key, f"a setting of the run; {key} is changed in {path.name}"))
     return base, config

@@ -5,6 +5,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import boto3
+import requests
+from aiosmtpd.controller import Controller
+from moto.server import ThreadedMotoServer
+
+from runner.ports import free_port
 
 
 @contextmanager
@@ -29,3 +37,56 @@ def webhook() -> Iterator[tuple[int, list[tuple[str, dict]]]]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+@contextmanager
+def mail_server() -> Iterator[tuple[int, list[Any]]]:
+    """A mail server: its port and the envelopes it was sent."""
+
+    class Inbox:
+        def __init__(self):
+            self.received = []
+
+        async def handle_DATA(self, _server, _session, envelope):  # noqa: N802
+            self.received.append(envelope)
+            return "250 OK"
+
+    inbox = Inbox()
+    server = Controller(inbox, hostname="127.0.0.1", port=free_port(8025))
+    server.start()
+    try:
+        yield server.port, inbox.received
+    finally:
+        server.stop()
+
+
+class Topic:
+    """An SNS topic on a server of this machine, with a queue that keeps what is published."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        account = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "region_name": "eu-west-1"}
+        self._queues = boto3.client("sqs", endpoint_url=url, **account)
+        topics = boto3.client("sns", endpoint_url=url, **account)
+        self.arn = topics.create_topic(Name="ops")["TopicArn"]
+        self._queue = self._queues.create_queue(QueueName="ops")["QueueUrl"]
+        topics.subscribe(TopicArn=self.arn, Protocol="sqs", Endpoint="arn:aws:sqs:eu-west-1:123456789012:ops")
+
+    def received(self) -> list[dict[str, Any]]:
+        """What was published since this was last asked."""
+        found = self._queues.receive_message(QueueUrl=self._queue, MaxNumberOfMessages=10).get("Messages", [])
+        for message in found:  # else it comes back after a while
+            self._queues.delete_message(QueueUrl=self._queue, ReceiptHandle=message["ReceiptHandle"])
+        return [json.loads(message["Body"]) for message in found]
+
+
+@contextmanager
+def topic() -> Iterator[Topic]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    requests.post(f"http://{host}:{port}/moto-api/reset", timeout=10)  # its state outlives a server
+    try:
+        yield Topic(f"http://{host}:{port}")
+    finally:
+        server.stop()

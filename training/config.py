@@ -248,8 +248,15 @@ class StoreConfig(_Section):
 class AlertsConfig(_Section):
     email_to: tuple[str, ...] = Field((), description="Addresses that get an e-mail when a night fails.")
     smtp_conn_id: str = Field("smtp_default", description="Airflow connection of the mail server.")
+    slack_conn_id: str | None = Field(
+        None, description="Airflow connection whose URL is a Slack incoming webhook; null: none."
+    )
+    sns_topic_arn: str | None = Field(None, description="ARN of the AWS SNS topic that is told; null: none.")
+    aws_conn_id: str | None = Field(
+        None, description="Airflow AWS connection for that topic; null: credentials from boto3's usual places."
+    )
     webhook_conn_id: str | None = Field(
-        None, description="Airflow HTTP connection whose URL receives Slack-compatible JSON; null: none."
+        None, description="Airflow HTTP connection whose URL receives all of it as JSON; null: none."
     )
 
 
@@ -260,6 +267,9 @@ class RunConfig(_Section):
     schedule: str | None = Field(
         "0 2 * * *",
         description="Cron of the nightly run (UTC); null: only when triggered, or when new data are announced.",
+    )
+    deadline_hours: Annotated[float, Field(gt=0)] | None = Field(
+        6, description="Hours after which ops are told that a night has not ended; null: never."
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of weights, order and dropout.")
     data: DataConfig

@@ -9,7 +9,7 @@ from training.config import RunConfig, load_config
 from training.errors import ConfigError, received
 
 # Decided when the DAG is parsed, so a run cannot change them; and what is too long for a field.
-_FIXED = ("name", "schedule", "expectations")
+_FIXED = ("name", "schedule", "deadline_hours", "expectations")
 # The form's sections, in its order, and the config's that each one shows.
 _SECTIONS = {
     "Run": ("run",),

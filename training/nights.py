@@ -2,9 +2,11 @@
 
 import json
 import logging
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from functools import lru_cache
+from itertools import takewhile
 from typing import Any
 
 from pydantic import ValidationError
@@ -122,6 +124,22 @@ def night_of(run_uri: str) -> Night:
         **_outcome(_document(store, FAILURE), _document(store, "verdict.json"), promotion),
         **_figures(_document(store, "evaluation.json"), config),
     )
+
+
+def preceding(nights: Sequence[Night], run: str) -> list[Night]:
+    """The nights before the one called `run` that came to something, the newest first."""
+    begun = next((night.began for night in nights if night.run == run), None)
+    told = [one for one in nights if one.run != run and one.outcome not in ("skipped", "under_way")]
+    return [one for one in reversed(told) if begun is None or one.began <= begun]
+
+
+def failed_in_a_row(earlier: Sequence[Night], step: str | None = None, cause: str | None = None) -> list[Night]:
+    """Of nights as `preceding` gives them the first ones that failed; with a cause, those that failed just so."""
+
+    def so(night: Night) -> bool:
+        return night.outcome == "failed" and (cause is None or (night.step, night.cause) == (step, cause))
+
+    return list(takewhile(so, earlier))
 
 
 def in_words(night: Night) -> str:

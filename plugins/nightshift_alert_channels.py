@@ -1,0 +1,117 @@
+"""How a message reaches ops: e-mail, Slack, AWS SNS, any webhook; each by itself, whatever happens to the others."""
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from email.message import EmailMessage
+from typing import Any
+from urllib.parse import urlsplit
+
+from airflow.sdk import BaseHook
+from airflow.sdk.log import mask_secret
+from nightshift_alert_message import PICTURE, Message, as_html, as_slack, as_text
+
+from training.config import AlertsConfig
+
+log = logging.getLogger("nightshift.alerts")
+_SECONDS = 10.0
+# SNS refuses longer ones, and any with a line break.
+_SNS_SUBJECT = 100
+_Deliver = Callable[[Message], None]
+
+
+def deliver(message: Message, alerts: AlertsConfig) -> None:
+    """Send a message through every configured channel.
+
+    One channel's trouble is logged, without its message: that may hold the webhook's URL or a password.
+    """
+    for channel, send in _channels(alerts):
+        try:
+            send(message)
+        except Exception as error:  # noqa: BLE001 — whatever it is, the other channels still have their turn
+            log.error("alert not delivered by %s: %s", channel, type(error).__name__)
+        else:
+            log.info("alert delivered by %s", channel)
+
+
+def _channels(alerts: AlertsConfig) -> Iterator[tuple[str, _Deliver]]:
+    slack, webhook, topic = alerts.slack_conn_id, alerts.webhook_conn_id, alerts.sns_topic_arn
+    if alerts.email_to:
+        yield "e-mail", lambda message: _send_email(message, alerts)
+    if slack:
+        yield "Slack", lambda message: _post(as_slack(message), slack)
+    if topic:
+        yield "SNS", lambda message: _publish(message, topic, alerts.aws_conn_id)
+    if webhook:
+        # Its `text` and `blocks` are Slack's, which many receivers understand; the rest is for programs.
+        yield "webhook", lambda message: _post({**message.tree(), **as_slack(message)}, webhook)
+
+
+def _send_email(message: Message, alerts: AlertsConfig) -> None:
+    from airflow.providers.smtp.hooks.smtp import SmtpHook
+
+    with SmtpHook(smtp_conn_id=alerts.smtp_conn_id) as hook:
+        # Without a sender of its own, the mail comes from its first reader.
+        mail = _email(message, hook.from_email or alerts.email_to[0], alerts.email_to)
+        # The hook's own sending knows neither a text part nor a picture inside.
+        hook._smtp_client.send_message(mail)  # type: ignore[union-attr]
+
+
+def _email(message: Message, sender: str, to: tuple[str, ...]) -> EmailMessage:
+    mail = EmailMessage()
+    mail["Subject"], mail["From"], mail["To"] = " ".join(message.subject.split()), sender, ", ".join(to)
+    mail.set_content(as_text(message))
+    mail.add_alternative(as_html(message, f"cid:{PICTURE}" if message.picture else None), subtype="html")
+    if message.picture:
+        _, html = mail.iter_parts()
+        assert isinstance(html, EmailMessage)  # what add_alternative adds
+        html.add_related(message.picture, "image", "png", cid=f"<{PICTURE}>", filename=PICTURE, disposition="inline")
+    return mail
+
+
+def _post(body: dict[str, Any], connection_id: str) -> None:
+    import requests
+
+    url = webhook_url(connection_id)
+    mask_secret(url)
+    mask_secret(urlsplit(url).path)  # at DEBUG, HTTP libraries log this much of it
+    requests.post(url, json=body, timeout=_SECONDS).raise_for_status()
+
+
+def webhook_url(connection_id: str) -> str:
+    """Airflow's HTTP convention: host (perhaps a whole URL), a path as schema, the secret last part as password."""
+    connection = BaseHook.get_connection(connection_id)
+    host, path = connection.host or "", connection.schema or ""
+    if "://" not in host:
+        protocol = path if path in ("http", "https") else connection.conn_type
+        port = f":{connection.port}" if connection.port else ""
+        host = f"{protocol}://{host}{port}"
+    parts = [host, "" if path in ("http", "https") else path, connection.password or ""]
+    return "/".join(part.strip("/") if part is not host else part.rstrip("/") for part in parts if part)
+
+
+def _publish(message: Message, topic: str, connection_id: str | None) -> None:
+    """SNS sends the text to people; programs that asked for JSON by HTTP or SQS get the whole of it as an attribute."""
+    attributes = {"cause": {"DataType": "String", "StringValue": message.cause}}
+    subject = " ".join(message.subject.encode("ascii", "replace").decode().split())[:_SNS_SUBJECT]
+    _sns(topic, connection_id).publish(
+        TopicArn=topic, Subject=subject, Message=as_text(message), MessageAttributes=attributes
+    )
+
+
+def _sns(topic: str, connection_id: str | None) -> Any:
+    """A client in the topic's region; Airflow's convention for AWS: key and secret, the rest as extras."""
+    import boto3
+    from botocore.config import Config
+
+    account: dict[str, Any] = {"region_name": topic.split(":")[3]}
+    endpoint = None
+    if connection_id:
+        connection = BaseHook.get_connection(connection_id)
+        extra = json.loads(connection.extra or "{}")
+        endpoint = extra.get("endpoint_url")
+        account |= {key: extra[key] for key in ("region_name", "profile_name", "aws_session_token") if extra.get(key)}
+        if connection.login:
+            account |= {"aws_access_key_id": connection.login, "aws_secret_access_key": connection.password}
+    limits = Config(connect_timeout=_SECONDS, read_timeout=_SECONDS, retries={"total_max_attempts": 2})
+    return boto3.Session(**account).client("sns", endpoint_url=endpoint, config=limits)
