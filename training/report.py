@@ -28,6 +28,12 @@ from training.sampling import PRIOR_METHODS
 from training.verdict import Verdict, loss_gap_limit
 
 _METRIC_NAMES = {"loss": "loss (nats)", "roc_auc": "ROC AUC", "brier": "Brier score"}
+_CHECK_NAMES = {
+    "loss_gap": "Loss of the served model − of fit, training images (nats)",
+    "batch_norm_gap": "Loss of the served model − with batch statistics, training images (nats)",
+    "generalization_gap": "Loss on validation − on natural training images (nats)",
+    "worse_than_champion": "Loss of this model − of the champion, test images (nats)",
+}
 # Named beside the rest, since a change of these is what most often changes a result.
 _MAIN_VERSIONS = ("tensorflow", "keras", "numpy", "apache-airflow", "great-expectations", "scikit-learn", "pillow")
 
@@ -70,6 +76,7 @@ def render(
         main_versions=_MAIN_VERSIONS,
         most_curves=MOST_CURVES,
         metric_names=_METRIC_NAMES,
+        check_names=_CHECK_NAMES,
         settings=json.dumps(run.config.model_dump(mode="json"), indent=2),
     ).encode()
 
@@ -96,7 +103,14 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = {"number": shown, "signed": _signed, "brief": _brief, "span": _span, "words": _words}
+    filters = {
+        "number": shown,
+        "signed": _signed,
+        "brief": _brief,
+        "span": _span,
+        "words": _words,
+        "probability": _probability,
+    }
     environment.filters |= {**filters, "base64": _base64, "exp": math.exp}
     return environment
 
@@ -153,6 +167,13 @@ def _accepted_loss(run: Run, evaluation: Evaluation) -> float | None:
     """The largest accepted loss of the served model."""
     fit, gap = evaluation.losses["fit"], _limit(run, evaluation)
     return None if fit is None or gap is None else fit + gap
+
+
+def _probability(value: float) -> str:
+    """Three decimals, unless those would say 0 or 1 of what is neither."""
+    if min(value, 1 - value) >= 5e-4:
+        return shown(value)
+    return f"{value:.1e}" if value < 0.5 else f"1 - {1 - value:.1e}"
 
 
 def _signed(value: float | None) -> str:

@@ -234,6 +234,11 @@ def test_a_refusal_says_why_and_what_to_do_first(page):
     assert text.count('<td class="bad">exceeded</td>') == 3  # two limits of the gate, and the brightness
 
 
+@pytest.mark.parametrize(("threshold", "told"), [(0.3, "0.300"), (2e-6, "2.0e-06"), (1 - 3e-7, "1 - 3.0e-07")])
+def test_a_threshold_next_to_nothing_is_not_called_nothing(page, threshold, told):
+    assert f"at a probability of {told} or above" in page(evaluation={"threshold": threshold})
+
+
 def test_both_ways_to_be_wrong_are_counted(page, measured):
     counts = measured["metrics"]["test"]["confusion"]
     text = page()
