@@ -6,7 +6,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import (
@@ -111,15 +111,15 @@ def unknown(error: str) -> dict[str, object]:
     return dict.fromkeys(("width", "height", "mode", "format", "signature")) | {"error": error}
 
 
-def thumbnail(content: bytes, side: int) -> bytes | None:
-    """A small PNG of at most `side` pixels a side; None of what cannot be decoded."""
+def thumbnail(content: bytes, side: int, kind: Literal["PNG", "JPEG"] = "PNG") -> bytes | None:
+    """A small picture of at most `side` pixels a side; None of what cannot be decoded."""
     try:
         image = Image.fromarray(decode(content))
     except Undecodable:
         return None
     image.thumbnail((side, side))
     buffer = io.BytesIO()
-    image.save(buffer, "PNG")
+    image.save(buffer, kind)
     return buffer.getvalue()
 
 

@@ -29,7 +29,7 @@ from training.store import open_store
 FILES = (
     *("config.json", "manifest.parquet", "validation.json", "data_docs/index.html", "quarantine.parquet"),
     *("sampling.json", "checkpoint/model.keras", "history.csv", "recalibrated/model.keras", "batch_norm.json"),
-    *("evaluation.json", "verdict.json", "report.html", "provenance.json"),
+    *("evaluation.json", "verdict.json", "report.html", "losses.png", "provenance.json"),
 )
 
 

@@ -19,6 +19,7 @@ from training.sampling import Prior, SamplingPlan
 from training.steps.contest import against
 from training.steps.inputs import Labelled, labelled_split, read_plan, training_pixels
 from training.steps.recalibrate_batch_norm import load, pooled_statistics
+from training.steps.worst_images import worst_images
 from training.store import open_store
 from training.verdict import Comparison, Verdict, failure_of, judge
 
@@ -32,7 +33,7 @@ INPUTS = (
     "recalibrated/model.keras",
     "batch_norm.json",
 )
-OUTPUTS = ("evaluation.json", "verdict.json", "report.html")
+OUTPUTS = ("evaluation.json", "verdict.json", "report.html", "losses.png")
 
 
 def work(run: Run) -> None:
@@ -43,9 +44,18 @@ def work(run: Run) -> None:
     run.write_json("evaluation.json", evaluation.tree())
     verdict = judge(evaluation, run.config.gate, _against_champion(run, logits["after"], test[1]))
     run.write_json("verdict.json", verdict.tree())
-    scores = {name: probabilities(values) for name, values in logits.items()}
-    run.store.write("report.html", report.render(run, evaluation, verdict, scores, test[1]))
+    _show(run, evaluation, verdict, logits, test[1])
     _conclude(evaluation, verdict)
+
+
+def _show(
+    run: Run, evaluation: Evaluation, verdict: Verdict, logits: dict[str, np.ndarray], labels: np.ndarray
+) -> None:
+    """Refused nights need the page more than others: it is written before the run fails."""
+    mistakes = worst_images(run, logits["after"], labels, evaluation.threshold)
+    scores = {name: probabilities(values) for name, values in logits.items()}
+    run.store.write("report.html", report.render(run, evaluation, verdict, scores, labels, mistakes))
+    run.store.write("losses.png", report.losses_picture(run, evaluation, verdict))
 
 
 def _conclude(evaluation: Evaluation, verdict: Verdict) -> None:

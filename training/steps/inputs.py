@@ -39,5 +39,10 @@ def raw_images(run: Run, split: str, most: int | None = None) -> Iterator[np.nda
     return (decode(data.read(path)) for path in _table(run, split)["path"][:most])
 
 
+def split_files(run: Run, split: str) -> list[tuple[str, str]]:
+    """Path below the data set's URI, and SHA-256, of each of the split's images, in order of paths."""
+    return list(_table(run, split)[["path", "sha256"]].itertuples(index=False, name=None))
+
+
 def _table(run: Run, split: str) -> pd.DataFrame:
     return manifest.of_split(manifest.accepted(run.store), split)
