@@ -7,7 +7,7 @@ import pytest
 
 from tests.faults import FAULTS, always, at_random, first, proxy
 from training.errors import NightshiftError, StoreError
-from training.store import open_store, s3_client
+from training.store import NotFound, open_store, s3_client
 
 CONTENT = bytes(range(256)) * 100
 # In a listing nothing says what it should be, and a HEAD or DELETE has no body; TLS answers for those.
@@ -101,6 +101,18 @@ def test_faults_that_pass_are_not_noticed(faulty, store):
     for operation, faults in SAMPLE.items():
         for fault in faults:
             _passes(faulty, store, operation, fault)
+
+
+@pytest.mark.parametrize("fault", ["reset", "truncated", "stall"])
+def test_a_missing_key_is_missing_even_if_the_answer_breaks_off(faulty, store, fault):
+    for method in ("GET", "PUT"):
+        faulty.plan = first(fault, method=method)
+        if method == "GET":
+            with pytest.raises(NotFound):
+                store.read("not there")
+        else:
+            assert not store.create("there", CONTENT)
+    assert [seen for *_, seen in faulty.requests].count(fault) == 2
 
 
 def test_faults_that_stay_are_one_named_error_in_time(faulty, store):

@@ -82,6 +82,7 @@ def translated(uri: str) -> Iterator[None]:
     """Turns what boto3 and the libraries below it raise into one line without credentials."""
     from botocore.exceptions import BotoCoreError, ClientError
     from botocore.parsers import ResponseParserError
+    from urllib3.exceptions import HTTPError
 
     try:
         yield
@@ -89,6 +90,8 @@ def translated(uri: str) -> Iterator[None]:
         raise _client_error(error, uri) from None
     except ResponseParserError:
         raise Passing(f"{uri}: the answer was damaged") from None
+    except HTTPError as error:  # of an error's body, which boto3 reads with no word of its own
+        raise Passing(f"{uri}: the answer broke off ({type(error).__name__})") from None
     except BotoCoreError as error:
         raise StoreError(f"{uri}: {type(error).__name__}", remedy=_REMEDY) from None
 
