@@ -47,6 +47,12 @@ class Step(BaseOperator):
         super().__init__(**arguments)
         self.model_file = model_file
 
+    @property
+    def operator_extra_links(self) -> list[Any]:  # type: ignore[override]
+        from nightshift_health_links import links_of
+
+        return links_of(self.task_id)
+
     def execute(self, context: Context) -> str:
         return do(self.task_id, config_of(self.model_file, context), context)
 
