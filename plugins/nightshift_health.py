@@ -19,7 +19,6 @@ class TrainingHealth(AirflowPlugin):
             "name": "Training health",
             "href": f"{_HERE}/",
             "destination": "nav",
-            "category": "browse",
             "nav_top_level": True,
             "url_route": "training-health",
             **_ICONS,

@@ -1,6 +1,7 @@
 """A model's nights as the page shows them: what was recorded, completed by what Airflow knows; pure."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from nightshift_health_models import AirflowRun
@@ -31,17 +32,17 @@ def as_columns(nights: Sequence[tuple[Night, str | None]], kept: Collection[str]
     """One array a field, which is far smaller than one object a night; `kept` are the folders that still exist."""
     alone = [night for night, _ in nights]
     columns: dict[str, Any] = {
-        name: [getattr(night, name) for night in alone]
-        for name in ("run", "began", "seconds", "outcome", "step", "exit_code", "cause", "images", "champion")
+        name: [getattr(night, name) for night in alone] for name in ("run", "outcome", "exit_code", "cause", "champion")
     }
     columns |= {name: [_rounded(night.losses.get(key)) for night in alone] for name, key in _LOSSES.items()}
     return columns | {
         "run_id": [run_id for _, run_id in nights],
+        "began": [_minute(night.began) for night in alone],
         "kept": [int(night.run in kept) for night in alone],
         "message": [night.message and _shortened(night.message) for night in alone],
         "limit": [_rounded(night.limit) for night in alone],
         "roc_auc": [night.roc_auc and _rounded(night.roc_auc[0]) for night in alone],
-        "causes": {name: [_rounded(night.causes.get(name)) for night in alone] for name in CAUSES},
+        "causes": {name: [_rounded(night.causes.get(name), 3) for night in alone] for name in CAUSES},
     }
 
 
@@ -76,5 +77,13 @@ def _shortened(text: str) -> str:
     return text if len(text) <= _MESSAGE else text[: _MESSAGE - 1] + "…"
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, _DIGITS)
+def _minute(moment: str) -> str:
+    """Without seconds, in the shortest form that browsers read."""
+    try:
+        return datetime.fromisoformat(moment).astimezone(UTC).strftime("%Y-%m-%dT%H:%MZ")
+    except ValueError:
+        return moment
+
+
+def _rounded(value: float | None, digits: int = _DIGITS) -> float | None:
+    return None if value is None else round(value, digits)

@@ -2,6 +2,7 @@
 
 import re
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 from markupsafe import Markup
@@ -24,10 +25,11 @@ def _rendered(text: str) -> Markup:
 
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = parser.parse(text)
-    for opening, inline in zip(tokens, tokens[1:], strict=False):
+    for opening, inline in pairwise(tokens):
         if opening.type == "heading_open" and opening.tag != "h1":
             _anchor(opening, inline)
-    return Markup(parser.renderer.render(tokens, parser.options, {}))  # noqa: S704 — markdown-it escapes all HTML
+    # No HTML of the text's own comes through.
+    return Markup(parser.renderer.render(tokens, parser.options, {}))
 
 
 def _anchor(opening: object, inline: object) -> None:

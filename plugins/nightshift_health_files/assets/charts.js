@@ -59,27 +59,30 @@ function toldOf(night) {
 }
 
 function lossTraces(columns, x) {
-  const lines = Object.entries(LINES).map(([name, { word, colors, dash }]) => ({
+  return Object.entries(LINES).map(([name, { word, colors, dash }]) => ({
     name: word, x, y: columns[name], yaxis: "y", type: "scatter", legendgroup: name, customdata: x,
     mode: name === "limit" || x.length > 300 ? "lines" : "lines+markers",
     line: { color: shade(colors), dash, width: name === "limit" ? 1.5 : 2, shape: name === "limit" ? "hvh" : "linear" },
     marker: { size: 5 },
     hovertemplate: "%{y:.3f}",
   }));
-  return lines;
 }
 
-function servedTrace(columns, nights, x) {
+function servedTrace(columns, nights, x, size) {
   return {
     name: "Served, marked by verdict", x, y: columns.served, yaxis: "y", type: "scatter", mode: "markers", customdata: x,
-    marker: verdictMarkers(nights, 10), hovertemplate: "%{y:.3f}", hoverinfo: "y",
+    marker: verdictMarkers(nights, size), hovertemplate: "%{y:.3f}", hoverinfo: "y",
   };
 }
+
+// Smaller the more nights are seen, so that they stay apart.
+const markerSize = ([from, to]) => Math.min(10, Math.max(4, 900 / (to - from)));
 
 function verdictMarkers(nights, size) {
   const found = nights.map(outcomeOf);
   return {
-    size: found.map((one) => (one.symbol === "star" ? size + 4 : size)),
+    opacity: 1,
+    size: found.map((one) => (one.symbol === "star" ? size * 1.4 : size)),
     symbol: found.map((one) => one.symbol),
     color: found.map((one) => cssColor(one.tone)),
     line: { width: 1, color: cssColor("panel") },
@@ -87,17 +90,19 @@ function verdictMarkers(nights, size) {
 }
 
 // Every night has its mark here, also those that never came to a loss.
-function verdictTrace(nights, x) {
+function verdictTrace(nights, x, size) {
   return {
     name: "Verdict", x, y: x.map(() => 0), yaxis: "y3", type: "scatter", mode: "markers", showlegend: false, customdata: x,
-    marker: verdictMarkers(nights, 9), text: nights.map(toldOf), hovertemplate: "%{text}<extra></extra>",
+    marker: verdictMarkers(nights, size), text: nights.map(toldOf), hovertemplate: "%{text}<extra></extra>",
   };
 }
 
+const STRIPES = () => ({ shape: "/", solidity: 0.25, size: 6, fillmode: "overlay", fgcolor: cssColor("panel"), fgopacity: 1 });
+
 function causeTraces(columns, x) {
   return Object.entries(CAUSES).map(([name, colors]) => ({
-    name: spaced(name), x, y: columns.causes[name], yaxis: "y2", type: "bar", customdata: x, legend: "legend2",
-    marker: { color: shade(colors), pattern: name === "batch_norm" ? { shape: "/", solidity: 0.25 } : {} },
+    name: name === "batch_norm" ? "batch norm (side branch)" : spaced(name), x, y: columns.causes[name], yaxis: "y2", type: "bar", customdata: x, legend: "legend2",
+    marker: { color: shade(colors), pattern: name === "batch_norm" ? STRIPES() : {} },
     hovertemplate: "%{y:+.3f}",
   }));
 }
@@ -113,11 +118,11 @@ function timelineLayout(nights, range, logarithmic) {
     barmode: "relative",
     bargap: 0.15,
     dragmode: "zoom",
-    xaxis: { ...axis, range, anchor: "y2", showgrid: false, zeroline: false, ...ticksFor(nights, range), unifiedhovertitle: { text: " " } },
-    yaxis: { ...axis, domain: [0.42, 0.84], title: { text: "Loss" }, type: logarithmic ? "log" : "linear", zeroline: false, fixedrange: true },
-    yaxis2: { ...axis, domain: [0, 0.29], title: { text: "Causes" }, fixedrange: true },
-    yaxis3: { ...axis, domain: [0.95, 1], fixedrange: true, range: [-1, 1], showgrid: false, zeroline: false, tickvals: [0], ticktext: ["Verdict"] },
-    legend: { ...legend, y: 0.85 },
+    xaxis: { ...axis, range, anchor: "y2", showgrid: false, zeroline: false, ...ticksFor(nights, range) },
+    yaxis: { ...axis, domain: [0.41, 0.875], title: { text: "Loss" }, type: logarithmic ? "log" : "linear", zeroline: false, fixedrange: true },
+    yaxis2: { ...axis, domain: [0, 0.295], title: { text: "Causes" }, fixedrange: true },
+    yaxis3: { ...axis, domain: [0.955, 1], fixedrange: true, range: [-1, 1], showgrid: false, zeroline: false, tickvals: [0], ticktext: ["Verdict"] },
+    legend: { ...legend, y: 0.88 },
     legend2: { ...legend, y: 0.3 },
   };
 }

@@ -46,7 +46,9 @@ class Timeline {
   async draw() {
     const { columns, nights } = this;
     const x = nights.map((night) => night.index);
-    const traces = [...lossTraces(columns, x), servedTrace(columns, nights, x), ...causeTraces(columns, x), verdictTrace(nights, x)];
+    const size = markerSize(this.range);
+    this.markers = size;
+    const traces = [...lossTraces(columns, x), servedTrace(columns, nights, x, size), ...causeTraces(columns, x), verdictTrace(nights, x, size)];
     await (await plotlyReady).react(this.chart, traces, this.layout(), CONFIG);
     this.markRange();
   }
@@ -65,6 +67,7 @@ class Timeline {
 
   async move(range) {
     this.range = range;
+    if (markerSize(range) !== this.markers) return this.draw();
     const { xaxis, yaxis, shapes } = this.layout();
     const change = { "xaxis.range": range, "xaxis.tickvals": xaxis.tickvals, "xaxis.ticktext": xaxis.ticktext };
     await window.Plotly.relayout(this.chart, { ...change, "yaxis.range": yaxis.range, shapes: shapes ?? [] });
@@ -74,6 +77,7 @@ class Timeline {
   markRange() {
     for (const button of document.querySelectorAll("#range button")) {
       const [from, to] = this.lastNights(Number(button.dataset.last));
+      button.hidden = Number(button.dataset.last) >= this.nights.length;
       button.setAttribute("aria-pressed", String(from === this.range[0] && to === this.range[1]));
     }
   }

@@ -24,7 +24,7 @@ function nightRow(places, night) {
   const box = element("input", { type: "checkbox", value: night.run, "aria-label": `Compare ${momentOf(night)}` });
   const opened = element("a", { href: reportOf(places, night), title: night.run }, momentOf(night));
   const champion = night.champion === null ? null : element("span", { class: "champion" }, `Champion ${night.champion}`);
-  const cells = ["fit", "before", "after", "served", "limit"].map((name) => element("td", { class: "n" }, figure(night[name])));
+  const cells = ["fit", "before", "after", "served", "limit", "roc_auc"].map((name) => element("td", { class: "n" }, figure(night[name])));
   return element(
     "tr",
     {},

@@ -11,7 +11,7 @@ const OUTCOMES = {
   under_way: { word: "Unfinished", mark: "◇", symbol: "diamond-open", tone: "quiet" },
   unrecorded: { word: "Not recorded", mark: "□", symbol: "square-open", tone: "quiet" },
 };
-const REFUSALS = { 2: "Bad setting", 3: "Data rejected", 4: "Refused: diverged", 5: "Refused: worse" };
+const REFUSALS = { 2: "Bad setting", 3: "Data rejected", 4: "Diverged", 5: "Worse than champion" };
 
 function outcomeOf(night) {
   const known = OUTCOMES[night.outcome] ?? OUTCOMES.unrecorded;
@@ -32,12 +32,12 @@ const pad = (number) => String(number).padStart(2, "0");
 
 function dateOf(night) {
   const began = new Date(night.began);
-  return `${began.getFullYear()}-${pad(began.getMonth() + 1)}-${pad(began.getDate())}`;
+  return `${began.getUTCFullYear()}-${pad(began.getUTCMonth() + 1)}-${pad(began.getUTCDate())}`;
 }
 
 function momentOf(night) {
   const began = new Date(night.began);
-  return `${dateOf(night)} ${pad(began.getHours())}:${pad(began.getMinutes())}`;
+  return `${dateOf(night)} ${pad(began.getUTCHours())}:${pad(began.getUTCMinutes())}`;
 }
 
 const figure = (value) => (value === null || value === undefined ? "–" : value.toFixed(3));
