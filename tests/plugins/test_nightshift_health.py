@@ -43,7 +43,7 @@ def raw(pages, path: str, user: str | None = "reader", method: str = "GET") -> t
 
 def test_without_a_session_nothing_answers(pages):
     routes = every_route()
-    assert len(routes) >= 11
+    assert len(routes) >= 10
     for path, methods in [*routes, (f"{ROOT}/openapi.json", READERS), (f"{ROOT}/docs", READERS)]:
         for method in {*methods, "POST", "OPTIONS"}:
             if method != "TRACE":  # uvicorn refuses it by itself
