@@ -16,11 +16,8 @@ const LINES = {
   after: { word: "Evaluate, after recalibration", colors: ["#007F5C", "#3CC79D"], dash: "solid" },
   limit: { word: "Limit", colors: ["#6B7280", "#9CA3AF"], dash: "dash" },
 };
-const CONFIG = {
-  responsive: true,
-  displaylogo: false,
-  modeBarButtonsToRemove: ["lasso2d", "select2d", "zoomIn2d", "zoomOut2d", "autoScale2d", "resetScale2d"],
-};
+// Plotly's own buttons would lie over the newest nights.
+const CONFIG = { responsive: true, displayModeBar: false };
 
 const plotlyReady = new Promise((resolve) => {
   const script = document.getElementById("plotly");
@@ -58,20 +55,23 @@ function toldOf(night) {
   return lines.join("<br>");
 }
 
-function lossTraces(columns, x) {
+// What hovering tells: the night, then the figure under the pointer.
+const hover = (told, word, format) => ({ text: told, hovertemplate: `%{text}<br>${word}: %{y:${format}}<extra></extra>` });
+
+function lossTraces(columns, x, told) {
   return Object.entries(LINES).map(([name, { word, colors, dash }]) => ({
     name: word, x, y: columns[name], yaxis: "y", type: "scatter", legendgroup: name, customdata: x,
     mode: name === "limit" || x.length > 300 ? "lines" : "lines+markers",
     line: { color: shade(colors), dash, width: name === "limit" ? 1.5 : 2, shape: name === "limit" ? "hvh" : "linear" },
     marker: { size: 5 },
-    hovertemplate: "%{y:.3f}",
+    ...hover(told, word, ".3f"),
   }));
 }
 
-function servedTrace(columns, nights, x, size) {
+function servedTrace(columns, nights, x, told, size) {
   return {
     name: "Served, marked by verdict", x, y: columns.served, yaxis: "y", type: "scatter", mode: "markers", customdata: x,
-    marker: verdictMarkers(nights, size), hovertemplate: "%{y:.3f}", hoverinfo: "y",
+    marker: verdictMarkers(nights, size), ...hover(told, "Served", ".3f"),
   };
 }
 
@@ -82,28 +82,34 @@ function verdictMarkers(nights, size) {
   const found = nights.map(outcomeOf);
   return {
     opacity: 1,
-    size: found.map((one) => (one.symbol === "star" ? size * 1.4 : size)),
+    size: found.map((one) => sizeOf(one, size)),
     symbol: found.map((one) => one.symbol),
     color: found.map((one) => cssColor(one.tone)),
-    line: { width: 1, color: cssColor("panel") },
+    line: { width: size > 6 ? 1 : 0, color: cssColor("panel") },
   };
 }
 
+// A failed night is seen among however many others.
+function sizeOf({ symbol, tone }, size) {
+  if (tone === "bad") return Math.max(size, 8);
+  return symbol === "star" ? size * 1.4 : size;
+}
+
 // Every night has its mark here, also those that never came to a loss.
-function verdictTrace(nights, x, size) {
+function verdictTrace(nights, x, told, size) {
   return {
     name: "Verdict", x, y: x.map(() => 0), yaxis: "y3", type: "scatter", mode: "markers", showlegend: false, customdata: x,
-    marker: verdictMarkers(nights, size), text: nights.map(toldOf), hovertemplate: "%{text}<extra></extra>",
+    marker: verdictMarkers(nights, size), text: told, hovertemplate: "%{text}<extra></extra>",
   };
 }
 
 const STRIPES = () => ({ shape: "/", solidity: 0.25, size: 6, fillmode: "overlay", fgcolor: cssColor("panel"), fgopacity: 1 });
 
-function causeTraces(columns, x) {
+function causeTraces(columns, x, told) {
   return Object.entries(CAUSES).map(([name, colors]) => ({
     name: name === "batch_norm" ? "batch norm (side branch)" : spaced(name), x, y: columns.causes[name], yaxis: "y2", type: "bar", customdata: x, legend: "legend2",
     marker: { color: shade(colors), pattern: name === "batch_norm" ? STRIPES() : {} },
-    hovertemplate: "%{y:+.3f}",
+    ...hover(told, spaced(name), "+.3f"),
   }));
 }
 
@@ -113,8 +119,8 @@ function timelineLayout(nights, range, logarithmic) {
   return {
     ...layout,
     height: 620,
-    margin: { l: 56, r: 16, t: 8, b: 40 },
-    hovermode: "x",
+    margin: { l: 56, r: 36, t: 8, b: 40 },
+    hovermode: "closest",
     barmode: "relative",
     bargap: 0.15,
     dragmode: "zoom",

@@ -21,7 +21,7 @@ async function drawBars(id, kind, title) {
     title: { text: title, font: { size: 13, color: cssColor("text") }, x: 0, xanchor: "left" },
     xaxis: axis, yaxis: { ...axis, autorange: "reversed" }, legend: { orientation: "h", x: 1, xanchor: "right", y: 1.12 },
   };
-  await (await plotlyReady).react(id, barsOf(kind), bars, { ...CONFIG, displayModeBar: false });
+  await (await plotlyReady).react(id, barsOf(kind), bars, CONFIG);
 }
 
 async function drawBoth() {

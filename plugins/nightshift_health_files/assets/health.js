@@ -48,7 +48,13 @@ class Timeline {
     const x = nights.map((night) => night.index);
     const size = markerSize(this.range);
     this.markers = size;
-    const traces = [...lossTraces(columns, x), servedTrace(columns, nights, x, size), ...causeTraces(columns, x), verdictTrace(nights, x, size)];
+    const told = nights.map(toldOf);
+    const traces = [
+      ...lossTraces(columns, x, told),
+      servedTrace(columns, nights, x, told, size),
+      ...causeTraces(columns, x, told),
+      verdictTrace(nights, x, told, size),
+    ];
     await (await plotlyReady).react(this.chart, traces, this.layout(), CONFIG);
     this.markRange();
   }
