@@ -47,6 +47,14 @@ class Step(BaseOperator):
         super().__init__(**arguments)
         self.model_file = model_file
 
+    @property
+    def operator_extra_links(self) -> list[Any]:  # type: ignore[override]
+        try:
+            from nightshift_health_links import links_of
+        except ImportError:  # without the plugins there are no pages to open
+            return []
+        return links_of(self.task_id)
+
     def execute(self, context: Context) -> str:
         return do(self.task_id, config_of(self.model_file, context), context)
 

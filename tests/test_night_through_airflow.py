@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -74,6 +75,18 @@ def make_run(checkout: Path, port: int, *settings: str) -> tuple[int, list[str]]
     return done.returncode, done.stdout.splitlines()
 
 
+def links(checkout: Path, run: str) -> dict[str, str]:
+    """What the buttons on the run's tasks open, below the pages of that run; also of the task that failed."""
+    with contextlib.closing(sqlite3.connect(checkout / ".airflow" / "airflow.db")) as database:
+        kept = database.execute("SELECT task_id, value FROM xcom WHERE key LIKE '_link_%'").fetchall()
+    found = {
+        task: json.loads(value).partition(f"/training-health/dags/retrain_solar_cells/runs/{run}/")
+        for task, value in kept
+        if run in value
+    }
+    return {task: document for task, (_, _, document) in found.items()}
+
+
 def newest_run(checkout: Path) -> Path:
     return max((checkout / "night" / "runs" / "solar_cells").iterdir(), key=lambda run: run.stat().st_mtime)
 
@@ -106,6 +119,7 @@ def test_a_diverged_night_fails_and_alerts_once(checkout, posted):
     assert path == "/ops" and "failed at evaluate (batch_norm)" in body["text"]
     assert sorted((checkout / "night" / "champion").rglob("*")) == before
     assert len(list((newest_run(checkout) / "alerts").iterdir())) == 1
+    assert links(checkout, newest_run(checkout).name) == {"evaluate": "report.html", "validate": "data_docs/index.html"}
 
 
 @pytest.mark.soak

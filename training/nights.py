@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from functools import lru_cache
@@ -27,6 +27,7 @@ _RECORDS = "_nights"
 ACCEPTED = ("accepted", "promoted")
 _LOSSES = ("fit", "inference_before", "inference", "served")
 _DIGITS = 5
+_ended: dict[str, "Night"] = {}
 
 
 class Night(Document):
@@ -102,6 +103,14 @@ def accepted_before(config: RunConfig, snapshot: date) -> Night | None:
     return max(reversed(earlier), key=lambda one: str(one.snapshot), default=None)
 
 
+def nights_without_record(runs: str, name: str, folders: Iterable[str], recorded: Collection[str]) -> list[Night]:
+    """What those `folders` of runs say that are not among the ones `recorded`: killed early, or older than records."""
+    store = open_store(f"{runs.rstrip('/')}/{name}")
+    left = [store.uri(folder) for folder in folders if folder not in recorded]
+    with ThreadPoolExecutor(store.readers) as readers:
+        return [night for night in readers.map(_derived, left) if night is not None]
+
+
 def night_of(run_uri: str) -> Night:
     """What the documents in a run's folder say.
 
@@ -149,6 +158,20 @@ def in_words(night: Night) -> str:
     lines += [] if night.limit is None else [f"at most {night.limit:.3f} is accepted"]
     lines += [] if night.roc_auc is None else ["test ROC AUC {:.3f} ({:.3f} to {:.3f})".format(*night.roc_auc)]
     return "; ".join(lines) + f". Run {night.run}."
+
+
+def _derived(run_uri: str) -> Night | None:
+    """A night that has ended stays as it is until it is recorded, so it is read only once."""
+    if run_uri in _ended:
+        return _ended[run_uri]
+    try:
+        night = night_of(run_uri)
+    except (KeyError, TypeError, ValueError):
+        log.warning("%s: damaged documents of a night", run_uri)
+        return None
+    if night.outcome != "under_way":
+        _ended[run_uri] = night
+    return night
 
 
 @lru_cache(maxsize=10_000)

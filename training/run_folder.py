@@ -21,11 +21,16 @@ _CHANGEABLE = "gate."
 
 
 def run_uri_for(config: RunConfig, run_id: str) -> str:
-    """The folder of Airflow's `run_id` (which may hold ':', '+' or '../') below ``store.runs``."""
+    """The folder of Airflow's `run_id` below ``store.runs``."""
+    return f"{config.store.runs.rstrip('/')}/{config.name}/{folder_name(run_id)}"
+
+
+def folder_name(run_id: str) -> str:
+    """A name that is safe in any store, of letters, digits, ``_`` and ``-``; a `run_id` may hold ':', '+' or '../'."""
     safe = re.sub(r"[^A-Za-z0-9_-]+", "_", run_id)[:100].strip("_")
     if safe != run_id or not safe:
         safe = f"{safe}-{hashlib.sha256(run_id.encode()).hexdigest()[:8]}".lstrip("-")
-    return f"{config.store.runs.rstrip('/')}/{config.name}/{safe}"
+    return safe
 
 
 @dataclass(frozen=True)

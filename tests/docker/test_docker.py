@@ -177,7 +177,9 @@ def test_the_image_does_not_run_as_root():
 def test_every_source_exists_and_reaches_the_build():
     patterns = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and line[0] != "#"]
     assert patterns[0] == "*"
-    assert {pattern[1:] for pattern in patterns if pattern[0] == "!"} == set(copied())
+    # Hidden files are left out, save the one that tells Airflow which plugins only its API server needs.
+    assert {pattern[1:] for pattern in patterns if pattern[0] == "!"} == {*copied(), "plugins/.airflowignore"}
+    assert patterns.index("!plugins/.airflowignore") > patterns.index("**/.*")
     assert [source for source in copied() if not (ROOT / source).exists()] == []
     # What is left out again after that is rubbish and secrets, never code.
     left_out = [pattern.removeprefix("**/") for pattern in patterns[1:] if pattern[0] != "!"]
@@ -197,7 +199,8 @@ def test_the_sample_images_are_not_installed():
     text = (DOCKER / "Dockerfile").read_text()
     assert "requirements-demo" not in text
     assert "elpv" not in (ROOT / "requirements.txt").read_text()
-    assert set(copied()) == {"LICENSE", "requirements.txt", "requirements-postgres.txt", "training", "plugins", "dags"}
+    code = {"training", "plugins", "dags", "docs/runbook.md"}
+    assert set(copied()) == {"LICENSE", "requirements.txt", "requirements-postgres.txt", *code}
 
 
 @pytest.mark.parametrize("name", sorted(OURS))

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from training.config import RunConfig
-from training.nights import all_nights, night_of, record, records_of
+from training.nights import all_nights, night_of, nights_without_record, record, records_of
 
 
 def test_a_promoted_night(night: tuple[Path, RunConfig], tmp_path: Path):
@@ -41,3 +41,14 @@ def test_a_failed_night_tells_its_cause_and_a_damaged_record_is_left_out(small: 
     assert (found.outcome, found.step, found.cause, found.exit_code) == ("failed", "validate", "drift", 3)
     record(small, str(run), outcome="skipped", cause=None)
     assert [one.outcome for one in all_nights(small.store.runs, small.name)] == ["skipped"]
+
+
+def test_folders_without_a_record_are_read_themselves(night: tuple[Path, RunConfig], tmp_path: Path):
+    below = tmp_path / "runs" / "solar_cells"
+    shutil.copytree(night[0] / "run", below / "old")
+    for name in ("known", "begun", "damaged"):
+        (below / name).mkdir()
+    (below / "damaged" / "evaluation.json").write_text('{"losses": 1}')
+    names = ["old", "known", "begun", "damaged"]
+    found = nights_without_record(str(tmp_path / "runs"), "solar_cells", names, {"known"})
+    assert [(one.run, one.outcome) for one in found] == [("old", "promoted"), ("begun", "under_way")]

@@ -37,10 +37,17 @@ def test_listing_is_in_order_and_notices_change(store):
     assert before["a"] != after["a"] and before["b/1"] == after["b/1"]
 
 
+def test_folders_are_the_first_parts_of_keys(store):
+    for name in ("b/2", "a", "b/1/x", "c/y"):
+        store.write(name, b"x")
+    assert list(store.folders()) == ["b", "c"]
+
+
 def test_missing_is_not_found(store):
     with pytest.raises(NotFound, match="expected a stored"):
         store.read("nothing")
     assert list(store.list("nothing/")) == []
+    assert list(store.folders()) == []
     store.delete("nothing")
 
 

@@ -50,6 +50,9 @@ class Store(Protocol):
     def list(self, prefix: str = "") -> Iterator[Entry]:
         """Every entry whose key begins with `prefix`, in order of keys."""
 
+    def folders(self) -> Iterator[str]:
+        """The first part of every key that has several parts, each once, in order; without looking at each file."""
+
     def uri(self, key: str = "") -> str:
         """Where `key` can be found from outside."""
 

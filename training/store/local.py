@@ -70,6 +70,9 @@ class LocalStore:
         entries = _entries_below(self._path(below), below)
         yield from sorted((entry for entry in entries if entry.key.startswith(prefix)), key=lambda entry: entry.key)
 
+    def folders(self) -> Iterator[str]:
+        yield from sorted(item.name for item in _items(str(self.root)) if item.is_dir(follow_symlinks=False))
+
     def uri(self, key: str = "") -> str:
         return str(self._path(key))
 

@@ -65,11 +65,13 @@ class S3Store:
         self._call("delete_object", key)
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
-        more: dict[str, str] | None = {}
-        while more is not None:
-            page = self._listed("list_objects_v2", prefix, more)
+        for page in self._pages(prefix):
             yield from self._entries(page)
-            more = {"ContinuationToken": page["NextContinuationToken"]} if page.get("IsTruncated") else None
+
+    def folders(self) -> Iterator[str]:
+        base = self._whole("")
+        for page in self._pages("", Delimiter="/"):
+            yield from (one["Prefix"].removeprefix(base).rstrip("/") for one in page.get("CommonPrefixes", []))
 
     def uri(self, key: str = "") -> str:
         return S3 + "/".join(part for part in (self.bucket, self.prefix, key) if part)
@@ -127,6 +129,13 @@ class S3Store:
     def _once(self, operation: str, key: str, **arguments: Any) -> Any:
         with translated(self.uri(key)):
             return getattr(client(), operation)(Bucket=self.bucket, Key=self._whole(key), **arguments)
+
+    def _pages(self, prefix: str, **asked: str) -> Iterator[Any]:
+        more: dict[str, str] | None = {}
+        while more is not None:
+            page = self._listed("list_objects_v2", prefix, asked | more)
+            yield page
+            more = {"ContinuationToken": page["NextContinuationToken"]} if page.get("IsTruncated") else None
 
     def _listed(self, operation: str, prefix: str, more: dict[str, str]) -> Any:
         def page() -> Any:
