@@ -221,6 +221,32 @@ def test_a_night_asked_for_in_the_form_waits_for_approval_and_is_refused(checkou
     assert sorted((checkout / "night" / "champion").rglob("*")) == before
 
 
+@needs_chromium
+@pytest.mark.parametrize(
+    ("verdict", "heading"), [("Promoted", "Accepted: "), ("Diverged", "Refused: "), ("Accepted", "Accepted: ")]
+)
+def test_training_health_leads_from_each_night_to_its_report(verdict, heading, checkout, ui):
+    with chromium(ui.url) as page:
+        log_in(page, password(checkout))
+        page.get_by_role("link", name="Training health").or_(page.get_by_role("button", name="Training health")).click()
+        health = page.frame_locator("iframe")
+        row = health.locator("#rows tr", has_text=verdict)
+        row.get_by_role("rowheader").get_by_role("link").click()
+        assert health.get_by_role("heading", level=1).inner_text().startswith(heading)
+
+
+@needs_chromium
+def test_the_report_is_one_click_from_the_task_that_made_it(checkout, ui):
+    """Also where that task has failed, which is when it is wanted."""
+    run_id = next(run["dag_run_id"] for run in ui._get(f"/dags/{DAG}/dagRuns")["dag_runs"] if run["state"] == "failed")
+    with chromium(ui.url) as page:
+        log_in(page, password(checkout))
+        page.goto(f"/dags/{DAG}/runs/{quote(run_id)}/tasks/evaluate")
+        link = page.get_by_role("link", name="Report", exact=True)
+        page.goto(link.get_attribute("href"))
+        assert page.get_by_role("heading", level=1).inner_text().startswith("Refused: ")
+
+
 def test_the_same_again_is_skipped_at_validate(checkout, ui):
     run_id = ui.trigger(DAG, OPEN_IN_FORM | (APPROVAL_IN_FORM if CHROMIUM else {}))
     wait_for(lambda: ui.run_state(DAG, run_id) == "success")
