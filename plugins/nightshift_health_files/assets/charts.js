@@ -55,8 +55,8 @@ function toldOf(night) {
   return lines.join("<br>");
 }
 
-// What hovering tells: the night, then the figure under the pointer.
-const hover = (told, word, format) => ({ text: told, hovertemplate: `%{text}<br>${word}: %{y:${format}}<extra></extra>` });
+// What hovering tells: the night, then the figure under the pointer. As `text` it would be drawn on every bar.
+const hover = (told, word, format) => ({ hovertext: told, hovertemplate: `%{hovertext}<br>${word}: %{y:${format}}<extra></extra>` });
 
 function lossTraces(columns, x, told) {
   return Object.entries(LINES).map(([name, { word, colors, dash }]) => ({
@@ -99,7 +99,7 @@ function sizeOf({ symbol, tone }, size) {
 function verdictTrace(nights, x, told, size) {
   return {
     name: "Verdict", x, y: x.map(() => 0), yaxis: "y3", type: "scatter", mode: "markers", showlegend: false, customdata: x,
-    marker: verdictMarkers(nights, size), text: told, hovertemplate: "%{text}<extra></extra>",
+    marker: verdictMarkers(nights, size), hovertext: told, hovertemplate: "%{hovertext}<extra></extra>",
   };
 }
 
