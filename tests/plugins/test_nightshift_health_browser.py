@@ -46,6 +46,18 @@ def opened(chromium, pages):
     assert complaints == []
 
 
+def hover_until_told(page, index):
+    """Move to a night's mark; again if the chart was still busy and missed it."""
+    mark = page.locator("#chart .subplot.xy3 .point").nth(index)
+    for _ in range(20):
+        page.mouse.move(0, 0)
+        mark.hover(force=True)
+        page.wait_for_timeout(400)
+        if page.locator("#chart .hoverlayer .hovertext").count():
+            return
+    raise AssertionError("hovering tells nothing")
+
+
 SHOWN = [
     ("/dags/retrain_second/", DRAWN),
     ("/dags/retrain_empty/", "#empty:visible"),
@@ -110,9 +122,7 @@ def test_a_click_on_a_night_opens_its_report(opened, pages):
         assert page.title() != "owned"
         page.go_back()
         page.wait_for_selector(DRAWN)
-        marks = page.locator("#chart .subplot.xy3 .point")
-        marks.nth(44).hover(force=True)
-        page.wait_for_selector("#chart .hoverlayer .hovertext")
+        hover_until_told(page, 44)
         page.mouse.down()
         page.mouse.up()
         page.wait_for_url(report)
@@ -169,8 +179,7 @@ def test_markup_in_a_nights_texts_never_executes(opened, pages):
     with opened() as page:
         page.goto(f"{pages.url}{HEALTH}/dags/retrain_hostile/")
         page.wait_for_selector(DRAWN)
-        page.hover("#chart .subplot.xy3 .point", force=True)
-        page.wait_for_selector("#chart .hoverlayer .hovertext")
+        hover_until_told(page, 0)
         assert "<script>" in page.inner_text("#rows .cause") and "owned" not in page.title()
         page.goto(f"{pages.url}{HEALTH}/dags/retrain_hostile/compare?one=markup&other=markup")
         page.wait_for_selector("body[data-drawn]")
