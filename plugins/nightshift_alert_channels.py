@@ -79,7 +79,9 @@ def _send_email(message: Message, alerts: AlertsConfig) -> None:
         # Without a sender of its own, the mail comes from its first reader.
         mail = _email(message, hook.from_email or alerts.email_to[0], alerts.email_to)
         # The hook's own sending knows neither a text part nor a picture inside.
-        hook._smtp_client.send_message(mail)  # type: ignore[union-attr]
+        refused = hook._smtp_client.send_message(mail)  # type: ignore[union-attr]
+    if refused:
+        log.error("the mail server took the alert for all but %d of its addresses", len(refused))
 
 
 def _email(message: Message, sender: str, to: tuple[str, ...]) -> EmailMessage:

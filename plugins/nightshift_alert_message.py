@@ -8,6 +8,7 @@ from typing import Any
 from training.evaluation import MEANINGS
 from training.nights import Night, in_words
 from training.steps import STEPS
+from training.verdict import WORSE
 
 Document = Mapping[str, Any]
 
@@ -127,7 +128,7 @@ def failed(
     cause, step = failure["cause"], place.step
     facts = [("What happened", failure["message"]), ("Likely cause", _meaning(cause)), ("Remedy", failure["remedy"])]
     measured = [Number(label, evaluation["losses"].get(name)) for name, label in _LOSSES.items()] if evaluation else []
-    numbers = (*_against_limits(verdict), *measured)
+    numbers = (*_against_limits(verdict), *_against_champion(cause, verdict), *measured)
     subject = f"Nightshift: {place.model} failed at {step} ({cause})"
     return Message(f"{step}-{cause}", subject, cause, place, _with_place(place, facts), numbers, picture)
 
@@ -224,6 +225,18 @@ def as_slack(message: Message) -> dict[str, Any]:
 
 def _against_limits(verdict: Document | None) -> tuple[Number, ...]:
     return tuple(Number(one["code"], one["observed"], one["limit"]) for one in (verdict or {}).get("reasons", []))
+
+
+def _against_champion(cause: str, verdict: Document | None) -> tuple[Number, ...]:
+    found = (verdict or {}).get("champion")
+    if cause != WORSE or not found:
+        return ()
+    measures = {"test loss": "loss", "test ROC AUC": "roc_auc"}
+    return tuple(
+        Number(f"{label} of {whose}", found[f"{who}_{key}"])
+        for label, key in measures.items()
+        for who, whose in (("candidate", "this model"), ("champion", f"champion {found['number']}"))
+    )
 
 
 def _with_place(place: Place, facts: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
