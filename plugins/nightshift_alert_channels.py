@@ -2,36 +2,61 @@
 
 import json
 import logging
+import time
 from collections.abc import Callable, Iterator
 from email.message import EmailMessage
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 from airflow.sdk import BaseHook
 from airflow.sdk.log import mask_secret
 from nightshift_alert_message import PICTURE, Message, as_html, as_slack, as_text
+from nightshift_alert_outbox import Outbox
+from nightshift_alert_patience import begun
 
 from training.config import AlertsConfig
 
 log = logging.getLogger("nightshift.alerts")
-_SECONDS = 10.0
-# SNS refuses longer ones, and any with a line break.
-_SNS_SUBJECT = 100
+_SECONDS = 8.0
+# For all of them together, since Airflow ends a task's callbacks after 20 seconds.
+_AT_MOST = 10.0
+# How much later than that another process may tick off its last channel, and how often that is looked for.
+_GRACE, _PAUSE = 3.0, 0.5
+# SNS refuses longer ones, and subjects with a line break.
+_SNS_SUBJECT, _SNS_BYTES = 100, 200_000
 _Deliver = Callable[[Message], None]
 
 
-def deliver(message: Message, alerts: AlertsConfig) -> None:
-    """Send a message through every configured channel.
+def deliver(message: Message, alerts: AlertsConfig, outbox: Outbox) -> None:
+    """Send a message through every configured channel that has not delivered it yet, all at the same time.
 
     One channel's trouble is logged, without its message: that may hold the webhook's URL or a password.
     """
-    for channel, send in _channels(alerts):
+    end, channels = time.monotonic() + _AT_MOST, _channels(alerts)
+    for channel, sent in [(name, begun(partial(_send, name, how, message, outbox))) for name, how in channels]:
         try:
-            send(message)
-        except Exception as error:  # noqa: BLE001 — whatever it is, the other channels still have their turn
+            sent.result(max(0.0, end - time.monotonic()))
+        except Exception as error:  # noqa: BLE001 — whatever it is, the other channels' results still count
             log.error("alert not delivered by %s: %s", channel, type(error).__name__)
         else:
             log.info("alert delivered by %s", channel)
+
+
+def deliver_rest(message: Message, alerts: AlertsConfig, outbox: Outbox) -> None:
+    """Deliver what has not been; whoever began it may still be at it, and is given the time to end."""
+    end = time.monotonic() + _AT_MOST + _GRACE
+    while not all(outbox.is_ticked(message, channel) for channel, _ in _channels(alerts)):
+        if time.monotonic() > end:
+            deliver(message, alerts, outbox)
+            return
+        time.sleep(_PAUSE)
+
+
+def _send(channel: str, how: _Deliver, message: Message, outbox: Outbox) -> None:
+    if not outbox.is_ticked(message, channel):
+        how(message)
+        outbox.tick(message, channel)
 
 
 def _channels(alerts: AlertsConfig) -> Iterator[tuple[str, _Deliver]]:
@@ -54,7 +79,9 @@ def _send_email(message: Message, alerts: AlertsConfig) -> None:
         # Without a sender of its own, the mail comes from its first reader.
         mail = _email(message, hook.from_email or alerts.email_to[0], alerts.email_to)
         # The hook's own sending knows neither a text part nor a picture inside.
-        hook._smtp_client.send_message(mail)  # type: ignore[union-attr]
+        refused = hook._smtp_client.send_message(mail)  # type: ignore[union-attr]
+    if refused:
+        log.error("the mail server took the alert for all but %d of its addresses", len(refused))
 
 
 def _email(message: Message, sender: str, to: tuple[str, ...]) -> EmailMessage:
@@ -91,12 +118,11 @@ def webhook_url(connection_id: str) -> str:
 
 
 def _publish(message: Message, topic: str, connection_id: str | None) -> None:
-    """SNS sends the text to people; programs that asked for JSON by HTTP or SQS get the whole of it as an attribute."""
+    """The text, for people; subscriptions can filter by the attribute `cause`."""
     attributes = {"cause": {"DataType": "String", "StringValue": message.cause}}
     subject = " ".join(message.subject.encode("ascii", "replace").decode().split())[:_SNS_SUBJECT]
-    _sns(topic, connection_id).publish(
-        TopicArn=topic, Subject=subject, Message=as_text(message), MessageAttributes=attributes
-    )
+    text = as_text(message).encode()[:_SNS_BYTES].decode(errors="ignore")
+    _sns(topic, connection_id).publish(TopicArn=topic, Subject=subject, Message=text, MessageAttributes=attributes)
 
 
 def _sns(topic: str, connection_id: str | None) -> Any:

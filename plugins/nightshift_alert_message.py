@@ -8,6 +8,7 @@ from typing import Any
 from training.evaluation import MEANINGS
 from training.nights import Night, in_words
 from training.steps import STEPS
+from training.verdict import WORSE
 
 Document = Mapping[str, Any]
 
@@ -28,9 +29,16 @@ KILLED = {
     "cause": "killed",
     "remedy": "See the task's log and the machine's memory; then clear the task, which goes on where it stopped.",
 }
+# The run's folder does not answer, and the task's own callback may not have run.
+UNKNOWN = {
+    "code": "store",
+    "message": "The task failed, and the run's folder cannot be read to see why.",
+    "cause": "store",
+    "remedy": "See the task's log; check that the runs' storage answers.",
+}
 _ORDINALS = ("second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 # Slack refuses longer texts.
-_SLACK_LIMIT = 2900
+_SLACK_LIMIT, _SLACK_FACT = 2900, 800
 
 
 @dataclass(frozen=True)
@@ -48,12 +56,13 @@ class Number:
 
 @dataclass(frozen=True)
 class Place:
-    """Which step of which run it is about, and where to look."""
+    """Which step of which run it is about, at which try of it, and where to look."""
 
     model: str
     run_id: str
     step: str
     links: Mapping[str, str]
+    attempt: int | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,7 @@ class Message:
     Attributes:
         name: of its file in the run's `alerts/`; a run sends one message of a name.
         picture: PNG, or None.
+        quiet: whether it only repeats what was told the night before.
     """
 
     name: str
@@ -72,20 +82,31 @@ class Message:
     facts: tuple[tuple[str, str], ...]
     numbers: tuple[Number, ...] = ()
     picture: bytes | None = None
+    quiet: bool = False
+
+    @classmethod
+    def of(cls, name: str, tree: Document) -> "Message":
+        """The message that `tree` was made from, without its picture."""
+        place = Place(tree["model"], tree["run_id"], tree["step"], tree["links"], tree.get("try"))
+        facts, numbers = tuple(tree["facts"].items()), tuple(Number(**one) for one in tree["numbers"])
+        return cls(name, tree["subject"], tree["cause"], place, facts, numbers, quiet=tree.get("quiet", False))
 
     def tree(self) -> dict[str, Any]:
         """All of it but the picture as plain JSON values."""
         numbers = [{"label": one.label, "observed": one.observed, "limit": one.limit} for one in self.numbers]
         place = {"model": self.place.model, "run_id": self.place.run_id, "step": self.place.step}
+        place |= {"try": self.place.attempt, "links": dict(self.place.links)}
         told = {"subject": self.subject, "cause": self.cause, "facts": dict(self.facts), "numbers": numbers}
-        return {**told, **place, "links": dict(self.place.links), "text": as_text(self)}
+        return {**told, **place, "quiet": self.quiet, "text": as_text(self)}
 
 
 def unexpected(exception: object) -> Document:
     """The failure of a task that raised before its step could leave one."""
-    cause = getattr(exception, "cause", "unexpected")
-    remedy = getattr(exception, "remedy", "") or "See the task's log."
-    return {"code": "unexpected", "message": str(exception), "cause": cause, "remedy": remedy}
+    # Airflow's own, which ends the retries, is raised from the step's.
+    origin = getattr(exception, "__cause__", None)
+    error = origin if hasattr(origin, "remedy") else exception
+    cause, remedy = getattr(error, "cause", "unexpected"), getattr(error, "remedy", "") or "See the task's log."
+    return {"code": "unexpected", "message": str(error), "cause": cause, "remedy": remedy}
 
 
 def failed(
@@ -99,19 +120,29 @@ def failed(
     """A failure, with the numbers the gate went by if the step got that far.
 
     Args:
-        before: the nights directly before it that failed just so, the newest first; then it is told more quietly.
+        before: the nights directly before it that failed just so, the newest first; then it is told in fewer words,
+            without the picture.
     """
+    if before:
+        return _failed_again(place, failure, verdict, before)
     cause, step = failure["cause"], place.step
     facts = [("What happened", failure["message"]), ("Likely cause", _meaning(cause)), ("Remedy", failure["remedy"])]
-    subject = f"Nightshift: {place.model} failed at {step} ({cause})"
-    if before:
-        nth = _ordinal(len(before) + 1)
-        subject = f"Nightshift: {place.model}, {nth} night: {cause} at {step}"
-        facts = [("Again", f"the {nth} night in a row, since {before[-1].began[:10]}"), *facts]
     measured = [Number(label, evaluation["losses"].get(name)) for name, label in _LOSSES.items()] if evaluation else []
-    refused = [Number(one["code"], one["observed"], one["limit"]) for one in (verdict or {}).get("reasons", [])]
-    shown = None if before else picture
-    return Message(f"{step}-{cause}", subject, cause, place, _with_place(place, facts), (*refused, *measured), shown)
+    numbers = (*_against_limits(verdict), *_against_champion(cause, verdict), *measured)
+    subject = f"Nightshift: {place.model} failed at {step} ({cause})"
+    return Message(f"{step}-{cause}", subject, cause, place, _with_place(place, facts), numbers, picture)
+
+
+def _failed_again(place: Place, failure: Document, verdict: Document | None, before: Sequence[Night]) -> Message:
+    cause, step, nth = failure["cause"], place.step, ordinal(len(before) + 1)
+    facts = [
+        ("Again", f"the {nth} night in a row, since {before[-1].began[:10]}"),
+        ("What happened", failure["message"]),
+        ("Remedy", failure["remedy"]),
+    ]
+    subject = f"Nightshift: {place.model}, {nth} night: {cause} at {step}"
+    numbers = _against_limits(verdict)
+    return Message(f"{step}-{cause}", subject, cause, place, _with_place(place, facts), numbers, quiet=True)
 
 
 def recovered(place: Place, night: Night, before: Sequence[Night]) -> Message:
@@ -126,11 +157,17 @@ def recovered(place: Place, night: Night, before: Sequence[Night]) -> Message:
     return Message("recovered", subject, "recovered", place, _with_place(place, facts))
 
 
-def late(place: Place, hours: float, done: Sequence[str]) -> Message:
-    """A night that has not ended in time; `done` are the steps it has behind it."""
-    finished = ", ".join(done) or "no step"
+def late(place: Place, hours: float, done: Sequence[str], since: str | None = None) -> Message:
+    """A night that has not ended in time.
+
+    Args:
+        done: the steps it has behind it.
+        since: when the last of these ended, or where there is none when the night was queued.
+    """
+    finished, at = ", ".join(done) or "no step", f", since {since}" if since else ""
     facts = [
         ("What happened", f"The night has not ended {hours:g} hours after it was queued; done so far: {finished}."),
+        ("Now", f"{place.step} runs or waits{at}"),
         ("Likely cause", "a slow or lost worker, a full pool or queue, more data than usual, or a pending approval"),
         ("Remedy", "See whether the step runs, waits or was lost; a cleared task goes on where it stopped."),
     ]
@@ -172,11 +209,13 @@ def as_html(message: Message, picture: str | None = None) -> str:
 
 def as_slack(message: Message) -> dict[str, Any]:
     """The webhook's JSON: `text` for notifications, `blocks` for the channel."""
-    facts = "\n".join(f"*{label}:* {_slack(value)}" for label, value in message.facts)
+    facts = "\n".join(f"*{label}:* {_slack(value[:_SLACK_FACT])}" for label, value in message.facts)
+    if message.quiet:  # a header shouts
+        facts = f"{_slack(message.subject)}\n{facts}"
     sections = [facts, "\n".join(f"• {_slack(str(number))}" for number in message.numbers)]
     sections.append(" · ".join(_slack_link(label, url) for label, url in message.place.links.items()))
     header = {"type": "header", "text": {"type": "plain_text", "text": message.subject[:150]}}
-    blocks: list[dict[str, Any]] = [header]
+    blocks: list[dict[str, Any]] = [] if message.quiet else [header]
     blocks += [
         {"type": "section", "text": {"type": "mrkdwn", "text": text[:_SLACK_LIMIT]}} for text in sections if text
     ]
@@ -184,12 +223,32 @@ def as_slack(message: Message) -> dict[str, Any]:
     return {"text": _slack(f"{message.subject}: {happened}" if happened else message.subject), "blocks": blocks}
 
 
+def _against_limits(verdict: Document | None) -> tuple[Number, ...]:
+    return tuple(Number(one["code"], one["observed"], one["limit"]) for one in (verdict or {}).get("reasons", []))
+
+
+def _against_champion(cause: str, verdict: Document | None) -> tuple[Number, ...]:
+    found = (verdict or {}).get("champion")
+    if cause != WORSE or not found:
+        return ()
+    measures = {"test loss": "loss", "test ROC AUC": "roc_auc"}
+    return tuple(
+        Number(f"{label} of {whose}", found[f"{who}_{key}"])
+        for label, key in measures.items()
+        for who, whose in (("candidate", "this model"), ("champion", f"champion {found['number']}"))
+    )
+
+
 def _with_place(place: Place, facts: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     return (("Model", place.model), ("Run", place.run_id), ("Step", place.step), *facts)
 
 
-def _ordinal(number: int) -> str:
-    return _ORDINALS[number - 2] if number - 2 < len(_ORDINALS) else f"{number}th"
+def ordinal(number: int) -> str:
+    """The word for a place in a row, from the second on: second, third, … 21st, 112th."""
+    if number - 2 < len(_ORDINALS):
+        return _ORDINALS[number - 2]
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{'th' if number % 100 in (11, 12, 13) else ending}"
 
 
 def _meaning(cause: str) -> str:

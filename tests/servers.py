@@ -1,6 +1,7 @@
 """Real servers on this machine for what Nightshift sends."""
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,12 +41,25 @@ def webhook() -> Iterator[tuple[int, list[tuple[str, dict]]]]:
 
 
 @contextmanager
-def mail_server() -> Iterator[tuple[int, list[Any]]]:
-    """A mail server: its port and the envelopes it was sent."""
+def silent_server() -> Iterator[int]:
+    """The port of a server that lets everybody connect and never says a word."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
+        yield server.getsockname()[1]
+
+
+@contextmanager
+def mail_server(refuses: str = "") -> Iterator[tuple[int, list[Any]]]:
+    """A mail server that refuses one address, or none: its port and the envelopes it was sent."""
 
     class Inbox:
         def __init__(self):
             self.received = []
+
+        async def handle_RCPT(self, _server, _session, envelope, address, _options):  # noqa: N802
+            if address == refuses:
+                return "550 no such user"
+            envelope.rcpt_tos.append(address)
+            return "250 OK"
 
         async def handle_DATA(self, _server, _session, envelope):  # noqa: N802
             self.received.append(envelope)

@@ -6,20 +6,23 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
+import time
 from email.policy import default
 from types import SimpleNamespace
 
 import pytest
 import yaml
+from airflow.sdk.log import mask_secret
 
 from tests.conftest import ROOT, SOLAR_CELLS
-from tests.servers import mail_server, topic, webhook
+from tests.servers import mail_server, silent_server, topic, webhook
 from training.config import load_config
-from training.errors import DataRejected, Diverged, NightshiftError, WorseThanChampion
+from training.errors import DataRejected, Diverged, NightshiftError, StoreError, WorseThanChampion
 from training.evaluation import MEANINGS
 from training.nights import all_nights, records_of
 from training.run_folder import run_uri_for, write_failure
-from training.store import open_store
+from training.store import open_store, s3_client
 
 RUN_ID = "manual__2026-01-02T03:04:05+00:00"
 SECRET = "T000/B000/very-secret"
@@ -34,15 +37,6 @@ REASON = {
 LOSSES = {"fit": 0.2, "inference_before": 1.7, "inference": 0.21, "served": 1.7}
 PNG = b"\x89PNG\r\n\x1a\n not much of a picture"
 CHANNELS = ("mail", "slack", "sns", "webhook")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def plugins(tmp_path_factory):
-    """Airflow's own home, and the plugins folder on the path, as Airflow puts it there."""
-    os.environ.setdefault("AIRFLOW_HOME", str(tmp_path_factory.mktemp("airflow")))
-    sys.path.append(str(ROOT / "plugins"))
-    yield
-    sys.path.remove(str(ROOT / "plugins"))
 
 
 class Ops:
@@ -120,9 +114,10 @@ def refused(model_file):
     return store
 
 
-def task_context(step="evaluate", **more):
+def task_context(step="evaluate", attempt=1, **more):
     """What a task's own callback gets."""
-    instance = SimpleNamespace(task_id=step, log_url=f"http://airflow.example.org/tasks/{step}?try_number=1")
+    log_url = f"http://airflow.example.org/tasks/{step}?try_number=1"
+    instance = SimpleNamespace(task_id=step, try_number=attempt, log_url=log_url)
     return {"run_id": RUN_ID, "ti": instance, "params": {}, **more}
 
 
@@ -132,10 +127,11 @@ def alert(model_file, context):
     OpsAlert(str(model_file))(context)
 
 
-def late(model_file):
+def late(model_file, state="running"):
     from nightshift_alerts import deadline_missed
 
-    deadline_missed(model_file=str(model_file), context={"dag_run": {"dag_run_id": RUN_ID, "conf": {}}})
+    about = {"dag_run_id": RUN_ID, "conf": {}, "state": state, "queued_at": "2026-01-02T03:04:05Z"}
+    deadline_missed(model_file=str(model_file), context={"dag_run": about})
 
 
 def fails(model_file, step, error):
@@ -186,6 +182,22 @@ def test_every_channel_says_what_can_be_acted_on(model_file, refused, ops):
     assert hook["numbers"][0] == {"label": "loss_gap", "observed": 1.5, "limit": 0.25}
 
 
+def test_worse_than_the_champion_says_by_how_much(model_file, refused, ops):
+    figures = {"champion_loss": 0.31, "candidate_loss": 0.52, "champion_roc_auc": 0.91, "candidate_roc_auc": 0.84}
+    reason = REASON | {"code": "worse_than_champion", "cause": "worse_than_champion", "observed": 0.3, "limit": 0.1}
+    verdict = {"accepted": False, "reasons": [reason], "champion": {"number": 7, **figures}}
+    refused.write("verdict.json", json.dumps(verdict).encode())
+    write_failure(refused.uri(), "evaluate", WorseThanChampion("It is worse."))
+    alert(model_file, task_context())
+    for said in (
+        "worse_than_champion: 0.3 (limit 0.1)",
+        "test loss of this model: 0.52",
+        "test loss of champion 7: 0.31",
+        "test ROC AUC of champion 7: 0.91",
+    ):
+        assert said in ops.mail()[0]
+
+
 def test_the_mail_shows_the_losses_inside(model_file, refused, ops):
     alert(model_file, task_context())
     message = email.message_from_bytes(ops.mails[0].content, policy=default)
@@ -216,46 +228,154 @@ def test_failure_of_an_earlier_step_is_not_taken_for_this_ones(model_file, refus
     assert "the disk is full" in ops.at("slack")[0]["text"]
 
 
-def test_many_processes_at_once_tell_once(model_file, refused, ops):
+def point(channel, at, monkeypatch):
+    """Have a channel's connection lead to the address `at`, or to this path of the server it leads to."""
+    if channel in ("slack", "webhook"):
+        name = {"slack": "SLACK", "webhook": "HOOK"}[channel]
+        connection = {"conn_type": "http", "host": f"http://{at}", "password": SECRET}
+    elif channel == "sns":
+        name, extra = "AWS", {"endpoint_url": f"http://{at}"}
+        connection = {"conn_type": "aws", "login": "k", "password": SECRET, "extra": extra}
+    else:
+        name, (host, _, port) = "MAIL", at.partition(":")
+        options = {"disable_ssl": True, "disable_tls": True}
+        connection = {"conn_type": "smtp", "host": host, "port": int(port), "extra": options}
+    monkeypatch.setenv(f"AIRFLOW_CONN_{name}", json.dumps(connection))
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    """Nobody waits long."""
+    import nightshift_alert_channels as channels
+
+    monkeypatch.setattr(channels, "_AT_MOST", 1.5)
+    monkeypatch.setattr(channels, "_GRACE", 0.5)
+
+
+@pytest.mark.parametrize("fault", ["closed", "silent", "an error"])
+@pytest.mark.parametrize("down", CHANNELS)
+def test_a_channel_that_is_down_stops_no_other(down, fault, model_file, refused, ops, hasty, monkeypatch, caplog):
+    caplog.set_level(logging.DEBUG, logger="nightshift")
+    with silent_server() as silent, mail_server(refuses="ops@example.org") as (refusing, _), webhook() as (port, _):
+        wrong = f"127.0.0.1:{refusing}" if down == "mail" else f"127.0.0.1:{port}/broken"
+        point(down, {"closed": "127.0.0.1:1", "silent": f"127.0.0.1:{silent}"}.get(fault, wrong), monkeypatch)
+        begun = time.monotonic()
+        alert(model_file, task_context())
+        assert time.monotonic() - begun < 5
+        assert ops.counts() == {channel: int(channel != down) for channel in CHANNELS}
+    assert caplog.text.count("alert not delivered by") == 1
+    assert SECRET not in caplog.text and REASON["remedy"] in caplog.text
+
+
+def test_what_is_too_slow_is_given_up_before_airflow_ends_the_callback(model_file, refused, ops, monkeypatch):
+    with silent_server() as silent:
+        for channel in CHANNELS:
+            point(channel, f"127.0.0.1:{silent}", monkeypatch)
+        begun = time.monotonic()
+        alert(model_file, task_context())
+        assert time.monotonic() - begun < 15
+
+
+@pytest.mark.parametrize("down", CHANNELS)
+def test_the_dags_callback_delivers_what_the_tasks_could_not(down, model_file, refused, ops, hasty, monkeypatch):
+    with monkeypatch.context() as trouble:
+        point(down, "127.0.0.1:1", trouble)
+        alert(model_file, task_context(exception=RuntimeError("x")))
+    for _ in range(2):
+        alert(model_file, task_context(reason="task_failure"))
+    assert ops.counts() == dict.fromkeys(CHANNELS, 1)
+
+
+def calling_back(model_file, context="{}", **environment):
+    """A process that calls back as a task that failed at `evaluate`."""
     code = (
         "import sys; sys.path.append('plugins')\n"
         "from types import SimpleNamespace; from nightshift_alerts import OpsAlert\n"
-        f"OpsAlert(sys.argv[1])({{'run_id': {RUN_ID!r}, 'params': {{}}, "
-        "'ti': SimpleNamespace(task_id='evaluate', log_url='http://x'), 'exception': RuntimeError('x')})"
+        f"OpsAlert(sys.argv[1])({{'run_id': {RUN_ID!r}, 'params': {{}}, 'ti': SimpleNamespace("
+        f"task_id='evaluate', try_number=1, log_url='http://x'), **{context}}})"
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
     call = [sys.executable, "-c", code, str(model_file)]
-    processes = [subprocess.Popen(call, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL) for _ in range(4)]
+    return subprocess.Popen(call, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+
+
+def test_many_processes_at_once_tell_once(model_file, refused, ops):
+    contexts = ["{'exception': RuntimeError('x')}", "{'reason': 'task_failure'}"] * 2
+    processes = [calling_back(model_file, context) for context in contexts]
     assert [process.wait(120) for process in processes] == [0] * 4
     assert ops.counts() == dict.fromkeys(CHANNELS, 1)
 
 
-@pytest.mark.parametrize("down", CHANNELS)
-def test_a_channel_that_is_down_stops_no_other(down, model_file, refused, ops, monkeypatch, caplog):
-    caplog.set_level(logging.DEBUG, logger="nightshift")
-    broken = {
-        "mail": ("MAIL", {"conn_type": "smtp", "host": "127.0.0.1", "port": 1}),
-        "slack": ("SLACK", {"conn_type": "http", "host": "http://127.0.0.1:1", "password": SECRET}),
-        "webhook": ("HOOK", {"conn_type": "http", "host": f"http://127.0.0.1:{1}/broken", "password": SECRET}),
-        "sns": (
-            "AWS",
-            {"conn_type": "aws", "login": "k", "password": "s", "extra": {"endpoint_url": "http://127.0.0.1:1"}},
-        ),
-    }[down]
-    monkeypatch.setenv(f"AIRFLOW_CONN_{broken[0]}", json.dumps(broken[1]))
-    alert(model_file, task_context())
-    assert ops.counts() == {channel: int(channel != down) for channel in CHANNELS}
-    assert "alert not delivered by" in caplog.text and SECRET not in caplog.text and REASON["remedy"] in caplog.text
+def test_a_callback_killed_while_it_delivers_is_gone_on_with(model_file, refused, ops, hasty):
+    with silent_server() as silent:
+        mail = {"conn_type": "smtp", "host": "127.0.0.1", "port": silent}
+        process = calling_back(model_file, "{'exception': RuntimeError('x')}", AIRFLOW_CONN_MAIL=json.dumps(mail))
+        ticks = ("Slack", "SNS", "webhook")
+        while not all(refused.exists(f"alerts_delivered/evaluate-batch_norm/{channel}") for channel in ticks):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.kill()
+        process.wait()
+    assert ops.counts() == {"mail": 0, "slack": 1, "sns": 1, "webhook": 1}
+    alert(model_file, task_context(reason="task_failure"))
+    assert ops.counts() == dict.fromkeys(CHANNELS, 1)
 
 
-def test_a_server_that_answers_with_an_error_is_named_and_its_address_is_not(
-    model_file, refused, ops, monkeypatch, caplog
-):
-    caplog.set_level(logging.DEBUG, logger="nightshift")
-    url = os.environ["AIRFLOW_CONN_HOOK"].replace("/hook/", "/broken/")
-    monkeypatch.setenv("AIRFLOW_CONN_HOOK", url)
-    alert(model_file, task_context())
-    assert "not delivered by webhook: HTTPError" in caplog.text and SECRET not in caplog.text
+def test_a_task_that_is_killed_after_another_failure_was_told_is_told_of(model_file, refused, ops):
+    alert(model_file, task_context(exception=RuntimeError("x")))
+    refused.delete("failure.json")  # as the step does when somebody has cleared it and it begins again
+    alert(model_file, task_context(attempt=2, reason="task_failure"))
+    assert [body["cause"] for body in ops.at("hook")] == ["batch_norm", "killed"]
+
+
+@pytest.fixture
+def no_runs(model_file, tmp_path, monkeypatch):
+    """The model's runs are in a bucket whose server does not answer; a function that says which port that is on."""
+    tree = yaml.safe_load(model_file.read_text())
+    tree["store"]["runs"] = f"s3://no-such-bucket/{tmp_path.name}"
+    model_file.write_text(yaml.safe_dump(tree))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+
+    def on(port):
+        s3_client.client.cache_clear()
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")
+
+    yield on
+    s3_client.client.cache_clear()
+
+
+LOST = "s3://no-such-bucket: EndpointConnectionError"
+
+
+@pytest.mark.parametrize("by_task", [True, False])
+@pytest.mark.parametrize("silent", [False, True])
+def test_runs_that_cannot_be_reached_hide_no_failure(silent, by_task, model_file, no_runs, ops):
+    with silent_server() as port:
+        no_runs(port if silent else 1)
+        begun = time.monotonic()
+        if by_task:
+            alert(model_file, task_context("train", exception=StoreError(LOST, remedy="Check the endpoint.")))
+            assert time.monotonic() - begun < 19  # at 20 Airflow ends it
+        alert(model_file, task_context("train", reason="task_failure"))
+    assert ops.counts() == dict.fromkeys(CHANNELS, 1)
+    (told,) = ops.at("hook")
+    assert told["cause"] == "store" and ("no-such-bucket: Endpoint" in told["text"]) == by_task
+
+
+def test_a_failure_that_could_not_be_written_down_is_told_as_what_it_was(model_file, ops):
+    error = RuntimeError("AirflowFailException")
+    error.__cause__ = DataRejected("m", cause="size_drift", remedy="Look at the images.")
+    alert(model_file, task_context("validate", exception=error))
+    assert ops.at("hook")[0]["cause"] == "size_drift" and "Look at the images." in ops.mail()[0]
+
+
+def test_a_secret_in_an_exception_stays_one(model_file, ops, refused):
+    mask_secret("hunter2-and-more")
+    alert(model_file, task_context("promote", exception=RuntimeError("http://user:hunter2-and-more@host")))
+    said = [*ops.mail(), ops.published()["Message"], *map(json.dumps, [ops.at("slack"), ops.at("hook")])]
+    assert not [text for text in said if "hunter2" in text] and "user:***@host" in said[0]
 
 
 def test_nothing_configured_still_leaves_the_message(model_file, refused, caplog):
@@ -303,6 +423,9 @@ def test_a_repeated_cause_is_counted_and_told_more_quietly(nights, said, model_f
     alert(model_file, task_context())
     assert said in ops.at("hook")[0]["subject"] and ops.counts() == dict.fromkeys(CHANNELS, 1)
     assert ("cid:" in ops.mail()[1]) == ("night:" not in said)
+    header = ops.at("slack")[0]["blocks"][0]["type"] == "header"
+    assert header == ("night:" not in said) and ("fit loss" in ops.mail()[0]) == header
+    assert "1.5 (limit 0.25)" in ops.mail()[0] and said in json.dumps(ops.at("slack")[0]["blocks"])
     if "third" in said:
         assert "the third night in a row, since 2025-12-02" in ops.mail()[0]
 
@@ -333,8 +456,24 @@ def test_a_late_night_says_how_far_it_is(model_file, ops):
     store = open_store(run_uri_for(load_config(model_file), RUN_ID))
     for step in ("ingest", "validate"):
         store.write(f"done/{step}.json", b"{}")
+    times = {"ingest": {}, "validate": {"began": "2026-01-02T03:10:00+00:00", "seconds": 61.2}}
+    store.write("provenance.json", json.dumps({"steps": times}).encode())
     late(model_file)
     assert "at oversample" in ops.at("hook")[0]["subject"] and "done so far: ingest, validate" in ops.mail()[0]
+    assert "oversample runs or waits, since 2026-01-02T03:11:01+00:00" in ops.mail()[0]
+
+
+@pytest.mark.parametrize("state", ["failed", "success"])
+def test_a_night_that_has_ended_is_not_late(state, model_file, ops):
+    late(model_file, state)
+    assert ops.counts() == dict.fromkeys(CHANNELS, 0)
+
+
+@pytest.mark.parametrize(("number", "word"), [(2, "second"), (10, "tenth"), (11, "11th"), (22, "22nd"), (112, "112th")])
+def test_ordinals(number, word):
+    from nightshift_alert_message import ordinal
+
+    assert ordinal(number) == word
 
 
 def test_a_pending_approval_is_told_with_the_page_to_answer_on(model_file, ops):

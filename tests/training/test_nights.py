@@ -4,8 +4,11 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
+
 from training.config import RunConfig
 from training.nights import all_nights, night_of, nights_without_record, record, records_of
+from training.steps import ingest, run_step
 
 
 def test_a_promoted_night(night: tuple[Path, RunConfig], tmp_path: Path):
@@ -52,3 +55,13 @@ def test_folders_without_a_record_are_read_themselves(night: tuple[Path, RunConf
     names = ["old", "known", "begun", "damaged"]
     found = nights_without_record(str(tmp_path / "runs"), "solar_cells", names, {"known"})
     assert [(one.run, one.outcome) for one in found] == [("old", "promoted"), ("begun", "under_way")]
+
+
+def test_a_step_that_begins_again_has_not_failed_so_that_a_kill_is_not_taken_for_that(small, tmp_path, monkeypatch):
+    found = []
+    for _ in range(2):
+        monkeypatch.setattr(ingest, "work", lambda run: found.append(run.store.exists("failure.json")) or 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run_step("ingest", small, str(tmp_path / "run"))
+        assert (tmp_path / "run" / "failure.json").is_file()
+    assert found == [False, False]

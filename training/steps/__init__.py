@@ -65,6 +65,7 @@ def _do(step: str, config: RunConfig, run_uri: str) -> None:
     module = import_module(f"training.steps.{step}")
     run = open_run(config, run_uri, first=step == STEPS[0])
     _require_earlier(run, step)
+    run.store.delete(FAILURE)  # now, since one that is killed must not pass for failing as its try before did
     extra = module.outside(run) if hasattr(module, "outside") else ""
     if is_done(run, step, module.INPUTS, extra):
         log.info("%s: already done", step)
@@ -72,7 +73,6 @@ def _do(step: str, config: RunConfig, run_uri: str) -> None:
         _work(run, step, module, extra)
     if hasattr(module, "tidy"):
         module.tidy(run)
-    run.store.delete(FAILURE)
 
 
 def _work(run: Run, step: str, module: ModuleType, extra: str) -> None:
