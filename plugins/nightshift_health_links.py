@@ -1,6 +1,7 @@
 """The buttons on a night's tasks: `evaluate` opens the report, `validate` the Data Docs."""
 
 from typing import Any
+from urllib.parse import urlsplit
 
 from airflow.sdk import BaseOperatorLink
 
@@ -14,7 +15,7 @@ class _Page(BaseOperatorLink):
     document = ""
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        # A path, since the pages are served by the API server that shows the button, wherever that is.
+        # A path, since the pages are served by the API server that shows the button, wherever that is by then.
         return f"{_root()}/training-health/dags/{ti_key.dag_id}/runs/{folder_name(ti_key.run_id)}/{self.document}"
 
 
@@ -39,4 +40,4 @@ def links_of(task_id: str) -> list[BaseOperatorLink]:
 def _root() -> str:
     from airflow.sdk.configuration import conf
 
-    return str(conf.get("api", "base_url", fallback="") or "").rstrip("/")
+    return urlsplit(str(conf.get("api", "base_url", fallback="") or "")).path.rstrip("/")

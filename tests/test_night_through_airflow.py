@@ -203,7 +203,7 @@ def refused(page: Page, api: Api, run_id: str) -> bool:
         page.goto(f"/dags/{DAG}/runs/{quote(run_id)}/tasks/promote/required_actions")
         page.get_by_text("Loss in training").wait_for()
         page.get_by_role("button", name="Reject").click()
-        page.get_by_role("button", name="Reject").wait_for(state="hidden")
+        page.get_by_text("Response received").wait_for()
     return api.run_state(DAG, run_id) == "success"
 
 
@@ -228,8 +228,9 @@ def test_a_night_asked_for_in_the_form_waits_for_approval_and_is_refused(checkou
 def test_training_health_leads_from_each_night_to_its_report(verdict, heading, checkout, ui):
     with chromium(ui.url) as page:
         log_in(page, password(checkout))
-        page.get_by_role("link", name="Training health").or_(page.get_by_role("button", name="Training health")).click()
+        page.get_by_role("link", name="Training health").click()
         health = page.frame_locator("iframe")
+        health.get_by_role("link", name="solar_cells").click()
         row = health.locator("#rows tr", has_text=verdict)
         row.get_by_role("rowheader").get_by_role("link").click()
         assert health.get_by_role("heading", level=1).inner_text().startswith(heading)
@@ -241,7 +242,7 @@ def test_the_report_is_one_click_from_the_task_that_made_it(checkout, ui):
     run_id = next(run["dag_run_id"] for run in ui._get(f"/dags/{DAG}/dagRuns")["dag_runs"] if run["state"] == "failed")
     with chromium(ui.url) as page:
         log_in(page, password(checkout))
-        page.goto(f"/dags/{DAG}/runs/{quote(run_id)}/tasks/evaluate")
+        page.goto(f"/dags/{DAG}/runs/{quote(run_id)}/tasks/evaluate/details")
         link = page.get_by_role("link", name="Report", exact=True)
         page.goto(link.get_attribute("href"))
         assert page.get_by_role("heading", level=1).inner_text().startswith("Refused: ")

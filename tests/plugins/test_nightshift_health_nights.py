@@ -70,7 +70,7 @@ def test_links_on_tasks(monkeypatch):
 
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.org/a/")
     ti = SimpleNamespace(dag_id="retrain_x", run_id=RUN_ID)
-    base = f"https://airflow.example.org/a/training-health/dags/retrain_x/runs/{folder_name(RUN_ID)}"
+    base = f"/a/training-health/dags/retrain_x/runs/{folder_name(RUN_ID)}"
     found = {step: [link.get_link(None, ti_key=ti) for link in links_of(step)] for step in ("validate", "evaluate")}
     assert found == {"validate": [f"{base}/data_docs/index.html"], "evaluate": [f"{base}/report.html"]}
     assert links_of("train") == []

@@ -29,8 +29,8 @@ def faulty(s3, few_cells, monkeypatch):
             data.write(path.relative_to(few_cells).as_posix(), path.read_bytes())
     with proxy(os.environ["AWS_ENDPOINT_URL"]) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
-        monkeypatch.setenv("NIGHTSHIFT_S3_READ_TIMEOUT", "2")
-        monkeypatch.setenv("NIGHTSHIFT_S3_CONNECT_TIMEOUT", "2")
+        monkeypatch.setenv("NIGHTSHIFT_S3_READ_TIMEOUT", "5")
+        monkeypatch.setenv("NIGHTSHIFT_S3_CONNECT_TIMEOUT", "5")
         s3_client.client.cache_clear()
         yield server
 
@@ -50,15 +50,16 @@ def test_nights_end_right_or_with_one_named_error(faulty, s3):
             ended.append("right")
         except StoreError as error:
             assert "\n" not in error.message
-            ended.append("named")
+            ended.append(error.message)
         faulty.plan = lambda *_: None
         promoted = champion.history(open_store(config.store.champion))
         promoted = champion.history(open_store(config.store.champion))
-        assert len(promoted) == 1 or (ended[-1] == "named" and not promoted)
+        assert len(promoted) == 1 or (ended[-1] != "right" and not promoted)
         for entry in promoted:  # an answer lost for good after the last entry: whole all the same
             champion.read_model(open_store(config.store.champion), entry)
         run_all(config, uri)  # the same again, in calm weather
         assert [entry.number for entry in champion.history(open_store(config.store.champion))] == [1]
         calm, stormy = open_store(f"{s3}/calm/run"), open_store(uri)
         assert all(calm.read(key) == stormy.read(key) for key in EQUAL)
-    assert ended[0] == "right" and "named" in ended
+    print(*zip(SHARES, ended, strict=True), sep="\n")
+    assert ended[0] == "right" and set(ended) != {"right"}
