@@ -20,6 +20,7 @@ from runner.errors import Busy, RunnerError
 from runner.ports import LOCALHOST, reserved_ports
 
 USER = "admin"
+PASSWORDS = "simple_auth_manager_passwords.json.generated"
 # The ports Airflow uses when left alone: pages and API, the tasks' logs, the triggerer's logs.
 _PORTS = (8080, 8793, 8794)
 _START_SECONDS = 240.0
@@ -98,7 +99,7 @@ def home(checkout: Path) -> Path:
 
 def password_file(checkout: Path) -> Path:
     """Where Airflow keeps the generated password."""
-    return home(checkout) / "simple_auth_manager_passwords.json.generated"
+    return home(checkout) / PASSWORDS
 
 
 def settings(checkout: Path, ports: list[int], *, schedules: bool) -> Mapping[str, str]:
@@ -158,7 +159,7 @@ def _clean(folder: Path) -> Iterator[None]:
 
 def _password(folder: Path) -> str:
     """The user's password, made here so that Airflow does not print one."""
-    path = folder / "simple_auth_manager_passwords.json.generated"
+    path = folder / PASSWORDS
     try:
         return str(json.loads(path.read_text())[USER])
     except (OSError, ValueError, KeyError):

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
+from runner.airflow import PASSWORDS, USER
 from runner.api import Answer, Api
 
 _POLL_SECONDS = 1.5
@@ -59,6 +61,9 @@ def _tell_task(
         return
     if not log.state:
         tell(f"── {name}" + (f", attempt {attempt}" if attempt > 1 else ""))
+    if state == "awaiting_input" != log.state:
+        page = f"{api.url}/dags/{dag_id}/runs/{quote(run_id)}/tasks/{name}/required_actions"
+        tell(f"{' ' * 8} {name} waits for a person's answer: {page} (user {USER}, password in .airflow/{PASSWORDS})")
     log.state = state
     for record in log.new(api.log(dag_id, run_id, name, attempt)):
         tell(_line(record))
