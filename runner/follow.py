@@ -61,7 +61,7 @@ def _tell_task(
         return
     if not log.state:
         tell(f"── {name}" + (f", attempt {attempt}" if attempt > 1 else ""))
-    if state == "awaiting_input" != log.state:
+    if state == "awaiting_input" and log.state != state:
         page = f"{api.url}/dags/{dag_id}/runs/{quote(run_id)}/tasks/{name}/required_actions"
         tell(f"{' ' * 8} {name} waits for a person's answer: {page} (user {USER}, password in .airflow/{PASSWORDS})")
     log.state = state
