@@ -350,7 +350,7 @@ LOST = "s3://no-such-bucket: EndpointConnectionError"
 
 
 @pytest.mark.parametrize("by_task", [True, False])
-@pytest.mark.parametrize("silent", [False, True])
+@pytest.mark.parametrize("silent", [False, pytest.param(True, marks=pytest.mark.soak)])
 def test_runs_that_cannot_be_reached_hide_no_failure(silent, by_task, model_file, no_runs, ops):
     with silent_server() as port:
         no_runs(port if silent else 1)
