@@ -28,8 +28,8 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from training.config import SNAPSHOT, RunConfig, load_config
 from training.errors import ConfigError, may_heal, received
 from training.form import FORCE, form_fields, load_from_form
-from training.nights import in_words, night_of
-from training.run_folder import run_uri_for
+from training.nights import in_words, night_of, record
+from training.run_folder import run_uri_for, write_failure
 from training.steps import STEPS
 
 MODELS = Path(__file__).parent / "models"
@@ -99,6 +99,18 @@ class Promote(ApprovalOperator):
 
 
 def config_of(model_file: str, context: Context) -> RunConfig:
+    """What the run goes by; settings that do not fit are the run's failure, left where every other one is."""
+    try:
+        return settings_of(model_file, context)
+    except ConfigError as error:
+        base = load_config(model_file)
+        run_uri = run_uri_for(base, context["run_id"])
+        write_failure(run_uri, context["ti"].task_id, error)
+        record(base, run_uri)
+        raise AirflowFailException(str(error)) from error
+
+
+def settings_of(model_file: str, context: Context) -> RunConfig:
     """The model's settings with what the form says, and what the run's own kind decides."""
     run, fixed = context["dag_run"], dict[str, Any]()
     if run.run_type == "backfill":
@@ -124,13 +136,13 @@ def do(step: str, config: RunConfig, context: Context) -> str:
 
 def skip_unless_new(config: RunConfig, run_uri: str) -> None:
     """Skip a night that would only make the model which was accepted last once more."""
-    from training import nights, novelty
+    from training import novelty
     from training.run_folder import open_run
 
     if (last := novelty.same_as(open_run(config, run_uri))) is None:
         return
     message = f"Nothing is new since {last.run}: the same data, settings, weights and code. To train anyway: force."
-    nights.record(config, run_uri, outcome="skipped", step="validate", message=message)
+    record(config, run_uri, outcome="skipped", step="validate", message=message)
     raise AirflowSkipException(message)
 
 

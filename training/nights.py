@@ -18,7 +18,6 @@ from training.errors import ConfigError, NightshiftError
 from training.provenance import PROVENANCE
 from training.run_folder import CONFIG, FAILURE, as_json
 from training.store import Entry, NotFound, Store, open_store
-from training.verdict import loss_gap_limit
 
 log = logging.getLogger(__name__)
 # No model's name begins with an underscore.
@@ -198,6 +197,8 @@ def _outcome(failure: dict[str, Any], verdict: dict[str, Any], promotion: dict[s
 def _figures(evaluation: dict[str, Any], config: RunConfig | None) -> dict[str, Any]:
     if not evaluation:
         return {}
+    from training.verdict import loss_gap_limit  # brings NumPy, which neither --help nor a DAG file waits for
+
     losses, test = evaluation["losses"], evaluation.get("metrics", {}).get("test", {})
     gap = None if config is None or losses["fit"] is None else loss_gap_limit(config.gate, losses["fit"])
     auc = (test["roc_auc"], *test["roc_auc_interval"]) if "roc_auc" in test else None

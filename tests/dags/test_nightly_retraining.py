@@ -137,12 +137,12 @@ def test_only_what_may_be_the_weather_is_retried(bag, monkeypatch, error, retrie
 
 
 def test_a_backfill_never_promotes_and_takes_its_dates_snapshot(bag, models):
-    config_of = sys.modules[type(bag.dags["retrain_solar_cells"].get_task("train")).__module__].config_of
+    settings_of = sys.modules[type(bag.dags["retrain_solar_cells"].get_task("train")).__module__].settings_of
     _change(models / "solar_cells.yaml", "data: {uri: 'cells/{snapshot}', classes: [intact, defective]}")
-    night = config_of(str(models / "solar_cells.yaml"), _context("backfill"))
+    night = settings_of(str(models / "solar_cells.yaml"), _context("backfill"))
     assert (night.data.location, night.promote.enabled) == ("cells/2026-01-31", False)
     manual = _context("manual", data__snapshot="2025-12-24", data__uri="cells/{snapshot}")
-    night = config_of(str(models / "solar_cells.yaml"), manual)
+    night = settings_of(str(models / "solar_cells.yaml"), manual)
     assert (night.data.location, night.promote.enabled) == ("cells/2025-12-24", True)
 
 

@@ -1,6 +1,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from tests.conftest import ROOT
 
 # Depthwise convolutions, BatchNorm and Adam: what gave other last bits from process to process.
@@ -20,6 +22,7 @@ print(hashlib.sha256(b"".join(weight.tobytes() for weight in model.get_weights()
 """
 
 
+@pytest.mark.soak
 def test_processes_agree_to_the_bit():
     command = [sys.executable, "-c", PROGRAM]
     runs = [subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True) for _ in range(3)]
