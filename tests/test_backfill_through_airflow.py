@@ -99,8 +99,11 @@ def test_each_measures_drift_from_the_accepted_snapshot_before_it(checkout):
 
 
 def test_each_late_night_is_told_once(airflow, posted):
+    """So may be the missed tick that Airflow starts on unpausing; how late depends on the machine."""
     late = [body["run_id"] for _, body in posted[1] if body["cause"] == "deadline"]
-    assert sorted(late) == [run["dag_run_id"] for run in runs_of(airflow, "backfill")]
+    backfilled = [run["dag_run_id"] for run in runs_of(airflow, "backfill")]
+    assert sorted(run for run in late if run in backfilled) == backfilled
+    assert len(late) == len(set(late))
 
 
 def test_an_event_begins_a_night_and_no_snapshot_of_that_day_is_rejected_data(airflow, posted):
