@@ -30,13 +30,20 @@ from training.errors import ConfigError, may_heal, received
 from training.form import FORCE, form_fields, load_from_form
 from training.nights import in_words, night_of, record
 from training.run_folder import run_uri_for, write_failure
-from training.steps import STEPS
+from training.steps import STEPS, sharded
 
 MODELS = Path(__file__).parent / "models"
 # Where there is one machine to train on, one slot keeps two models from training at once.
 POOL = "training"
 # The steps that keep a machine busy; `train` has its own queue, for workers that are made for it.
 HEAVY = frozenset({"train", "recalibrate_batch_norm", "evaluate"})
+# The mapped task in which each shard of a step is one instance.
+SHARDS = {
+    "ingest": "ingest_shards",
+    "train": "feature_shards",
+    "recalibrate_batch_norm": "moment_shards",
+    "evaluate": "evaluate_shards",
+}
 _APPROVAL = timedelta(hours=20)
 
 
@@ -57,6 +64,20 @@ class Step(BaseOperator):
 
     def execute(self, context: Context) -> str:
         return do(self.task_id, config_of(self.model_file, context), context)
+
+
+class Shard(Step):
+    """One shard of a step, mapped over their numbers; the step puts together what they found."""
+
+    def __init__(self, *, step: str, shard: int, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.step, self.shard = step, shard
+
+    def execute(self, context: Context) -> str:
+        from training.steps import run_shard
+
+        config = config_of(self.model_file, context)
+        return guarded(run_shard, self.step, self.shard, config, run_uri_for(config, context["run_id"]))
 
 
 class Validate(Step):
@@ -123,11 +144,16 @@ def settings_of(model_file: str, context: Context) -> RunConfig:
 
 
 def do(step: str, config: RunConfig, context: Context) -> str:
-    """One step; what no retry can heal fails at once."""
+    """One step of the run."""
     from training.steps import run_step
 
+    return guarded(run_step, step, config, run_uri_for(config, context["run_id"]))
+
+
+def guarded(work: Callable[..., str], *arguments: Any) -> str:
+    """What `work` returns; Airflow tries again only what may heal."""
     try:
-        return run_step(step, config, run_uri_for(config, context["run_id"]))
+        return work(*arguments)
     except Exception as error:
         if may_heal(error):
             raise
@@ -186,8 +212,18 @@ def retraining_dag(model_file: Path, config: RunConfig) -> DAG:
         deadline=deadline(str(model_file), config),
         tags=["nightshift"],
     )
-    chain(*[_task(step, model_file, dag) for step in STEPS])
+    chain(*[task for step in STEPS for task in (*_shards(step, model_file, config, dag), _task(step, model_file, dag))])
     return dag
+
+
+def _shards(step: str, model_file: Path, config: RunConfig, dag: DAG) -> list[Any]:
+    """The mapped task before a step that has shards."""
+    if step not in sharded(config):
+        return []
+    mapped = Shard.partial(
+        task_id=SHARDS[step], step=step, model_file=str(model_file), map_index_template="{{ task.shard + 1 }}", dag=dag
+    )
+    return [mapped.expand(shard=list(range(config.scale.shards)))]
 
 
 def _task(step: str, model_file: Path, dag: DAG) -> BaseOperator:

@@ -62,10 +62,10 @@ class Api:
     def tasks(self, dag_id: str, run_id: str) -> list[Answer]:
         return list(self._get(f"{_run(dag_id, run_id)}/taskInstances")["task_instances"])
 
-    def log(self, dag_id: str, run_id: str, task_id: str, attempt: int) -> list[Answer]:
+    def log(self, dag_id: str, run_id: str, task_id: str, attempt: int, map_index: int = -1) -> list[Answer]:
         """The log's records so far; none while there is no log."""
         path = f"{_run(dag_id, run_id)}/taskInstances/{task_id}/logs/{attempt}"
-        answer = self._call("GET", path, params={"full_content": "true"}, missing_ok=True)
+        answer = self._call("GET", path, params={"full_content": "true", "map_index": map_index}, missing_ok=True)
         return [record for record in (answer or {}).get("content", []) if isinstance(record, dict)]
 
     def _get(self, path: str) -> Answer:

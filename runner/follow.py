@@ -27,7 +27,7 @@ class Task:
 
 def follow(api: Api, dag_id: str, run_id: str, tell: Callable[[str], None]) -> tuple[str, list[Task]]:
     """Wait for a run to end, telling each new line; returns its state and its tasks in the order they ran."""
-    logs: dict[tuple[str, int], _Log] = {}
+    logs: dict[tuple[str, int, int], _Log] = {}
     while True:
         # The state first: tasks asked for afterwards are at least as new, so no line is missed.
         state = api.run_state(dag_id, run_id)
@@ -53,19 +53,25 @@ class _Log:
 
 
 def _tell_task(
-    api: Api, dag_id: str, run_id: str, task: Answer, logs: dict[tuple[str, int], _Log], tell: Callable[[str], None]
+    api: Api,
+    dag_id: str,
+    run_id: str,
+    task: Answer,
+    logs: dict[tuple[str, int, int], _Log],
+    tell: Callable[[str], None],
 ) -> None:
-    name, attempt, state = str(task["task_id"]), int(task["try_number"] or 0), str(task["state"])
-    log = logs.setdefault((name, attempt), _Log())
+    name, mapped = str(task["task_id"]), int(task["map_index"])
+    attempt, state = int(task["try_number"] or 0), str(task["state"])
+    log = logs.setdefault((name, mapped, attempt), _Log())
     if attempt == 0 or log.state in _TASK_FINISHED or state in ("None", "scheduled", "queued"):
         return
     if not log.state:
-        tell(f"── {name}" + (f", attempt {attempt}" if attempt > 1 else ""))
+        tell(f"── {_called(task)}" + (f", attempt {attempt}" if attempt > 1 else ""))
     if state == "awaiting_input" and log.state != state:
         page = f"{api.url}/dags/{dag_id}/runs/{quote(run_id)}/tasks/{name}/required_actions"
         tell(f"{' ' * 8} {name} waits for a person's answer: {page} (user {USER}, password in .airflow/{PASSWORDS})")
     log.state = state
-    for record in log.new(api.log(dag_id, run_id, name, attempt)):
+    for record in log.new(api.log(dag_id, run_id, name, attempt, mapped)):
         tell(_line(record))
 
 

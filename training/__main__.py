@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from training.changes import changes_since
-from training.config import load_config, parse_settings
-from training.errors import EXIT_MEANINGS, NightshiftError
+from training.config import RunConfig, load_config, parse_settings
+from training.errors import EXIT_MEANINGS, ConfigError, NightshiftError, received
 from training.run_folder import config_of
-from training.steps import STEPS, run_all, run_step, steps_of
+from training.steps import SHARDED, STEPS, run_all, run_shard, run_step, sharded, steps_of
 
 log = logging.getLogger("training")
 
@@ -61,7 +61,9 @@ def _add_night(parser: argparse.ArgumentParser) -> None:
 def _add_step(parser: argparse.ArgumentParser, step: str) -> None:
     _add_config(parser)
     parser.add_argument("--run", required=True, help="the run's folder or s3:// prefix")
-    parser.set_defaults(command=_step, step=step)
+    if step in SHARDED:
+        parser.add_argument("--shard", type=int, metavar="N", help="only this one of scale.shards, from 1 on")
+    parser.set_defaults(command=_step, step=step, shard=None)
 
 
 def _add_config(parser: argparse.ArgumentParser, *, like: bool = False) -> None:
@@ -100,8 +102,19 @@ def _repeat(options: argparse.Namespace) -> None:
 
 
 def _step(options: argparse.Namespace) -> None:
-    run_step(options.step, load_config(options.config, parse_settings(options.set)), options.run)
+    config = load_config(options.config, parse_settings(options.set))
+    if options.shard is None:
+        run_step(options.step, config, options.run)
+    else:
+        _shard(options, config)
     print(f"{options.run}: {options.step}")
+
+
+def _shard(options: argparse.Namespace, config: RunConfig) -> None:
+    if options.step not in sharded(config) or not 1 <= options.shard <= config.scale.shards:
+        expected = f"one of the {config.scale.shards} shards of " + (" ".join(sharded(config)) or "no step")
+        raise ConfigError(received("--shard", options.shard, expected))
+    run_shard(options.step, options.shard - 1, config, options.run)
 
 
 def _sample(options: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ from keras import ops
 
 from training.config import AugmentConfig
 from training.sampling import SamplingPlan
+from training.shards import spans
 
 # Of an affine transform (a0 a1 a2 b0 b1 b2 c0 c1): the output's pixel (x, y) shows the input's
 # (a0 x + a1 y + a2, b0 x + b1 y + b2), with c0 = c1 = 0.
@@ -48,14 +49,15 @@ def apply(pixels: Any, changes: Any) -> Any:
 
 
 def augmented(
-    plan: SamplingPlan, config: AugmentConfig, pixels: np.ndarray, stream: str, batch_size: int
+    plan: SamplingPlan, config: AugmentConfig, pixels: np.ndarray, stream: str, batch_size: int, first: int = 0
 ) -> np.ndarray:
-    """Pixels of the first rows of a stream (see `SamplingPlan.take`), as training would show them there."""
-    epochs = range(math.ceil(len(pixels) / plan.rows))
-    every = np.concatenate([changes(plan, config, pixels.shape[1], number, stream) for number in epochs])
-    starts = range(0, len(pixels), batch_size)
-    parts = [slice(start, min(start + batch_size, len(pixels))) for start in starts]
-    return np.concatenate([ops.convert_to_numpy(apply(pixels[part], every[part])) for part in parts])
+    """Pixels of a stream's rows (see `SamplingPlan.take`) from the `first` on, as training would show them there."""
+    epochs = range(math.ceil((first + len(pixels)) / plan.rows))
+    every = [changes(plan, config, pixels.shape[1], number, stream) for number in epochs]
+    own = np.concatenate([*every, np.empty((0, WIDTH), np.float32)])[first:]
+    parts = [slice(rows.start, rows.stop) for rows in spans(len(pixels), batch_size)]
+    changed = [ops.convert_to_numpy(apply(pixels[part], own[part])) for part in parts]
+    return np.concatenate([*changed, pixels[:0]])
 
 
 def _transforms(draws: np.ndarray, config: AugmentConfig, side: int) -> np.ndarray:

@@ -245,6 +245,16 @@ class StoreConfig(_Section):
         return f"{self.champion.rstrip('/')}_data"
 
 
+class ScaleConfig(_Section):
+    shards: int = Field(
+        1,
+        ge=1,
+        le=1000,
+        description="In how many parts images are read, features and moments computed and losses measured; Airflow "
+        "gives each a task of its own, as many as the model's file says.",
+    )
+
+
 class AlertsConfig(_Section):
     email_to: tuple[str, ...] = Field((), description="Addresses that get an e-mail when a night fails.")
     smtp_conn_id: str = Field("smtp_default", description="Airflow connection of the mail server.")
@@ -287,6 +297,7 @@ class RunConfig(_Section):
     gate: GateConfig = Field(default_factory=GateConfig)
     promote: PromoteConfig = Field(default_factory=PromoteConfig)
     store: StoreConfig
+    scale: ScaleConfig = Field(default_factory=ScaleConfig)
     alerts: AlertsConfig = Field(default_factory=AlertsConfig)
 
     @model_validator(mode="after")

@@ -14,20 +14,20 @@ from training.sampling import SamplingPlan
 def fit_on_features(
     model: keras.Model,
     plan: SamplingPlan,
-    pixels: np.ndarray,
+    found: np.ndarray,
     validation: tuple[np.ndarray, np.ndarray],
     config: TrainConfig,
     checkpoints: Checkpoints | None = None,
 ) -> Fitted:
-    """`fit` of the head alone; arguments, errors and what it leaves are the same.
+    """`fit` of the head alone, on `features` instead of pixels; errors and what it leaves are the same.
 
     Args:
         model: a classifier of `build_model`; the head's layers are its own.
+        found: of the training images, (n, channels), in the order of ``plan.images``.
+        validation: features and class numbers.
     """
-    base, head = divided(model)
-    images, labels = validation
-    held_out = features(base, images, config.batch_size), labels
-    return fit(head, plan, features(base, pixels, config.batch_size), held_out, config, checkpoints=checkpoints)
+    _, head = divided(model)
+    return fit(head, plan, found, validation, config, checkpoints=checkpoints)
 
 
 def divided(model: keras.Model) -> tuple[keras.Model, keras.Model]:

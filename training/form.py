@@ -12,7 +12,7 @@ from training.errors import ConfigError, received
 _FIXED = ("name", "schedule", "deadline_hours", "expectations")
 # The form's sections, in its order, and the config's that each one shows.
 _SECTIONS = {
-    "Run": ("run",),
+    "Run": ("run", "scale"),
     "Data": ("data", "split", "drift"),
     "Model": ("model",),
     "Training": ("sampling", "augment", "train"),

@@ -11,9 +11,9 @@ from training import bootstrap
 from training.batchnorm import batch_norm_layers, statistics_variables
 from training.evaluation import DIFFERENCES, GAPS, Evaluation, differences, dominant
 from training.logits import class_numbers
-from training.telescope import Labelled, Telescope, batch_statistics_logits
+from training.telescope import WAYS, Labelled, Telescope, batch_statistics_logits
 
-__all__ = ["Telescope", "batch_statistics_logits", "explain", "statistics_of"]
+__all__ = ["WAYS", "Telescope", "batch_statistics_logits", "conclude", "digests", "explain", "statistics_of"]
 
 
 def explain(
@@ -60,9 +60,36 @@ def explain(
         validation=validation,
         augmented=augmented,
     )
-    rows["served"] = rows["inference" if serve_recalibrated else "inference_before"]
-    images = _Images({"list": (x, y), "natural": natural, "validation": validation})
-    return _evaluation(rows, images, fit_loss, samples=len(x), seed=seed, resamples=resamples)
+    given = {"list": (x, y), "natural": natural, "validation": validation}
+    shown = {name: (digests(pair[0]), pair[1]) for name, pair in given.items() if pair is not None}
+    return conclude(
+        rows, shown, fit_loss=fit_loss, serve_recalibrated=serve_recalibrated, seed=seed, resamples=resamples
+    )
+
+
+def conclude(
+    rows: Mapping[str, np.ndarray | None],
+    shown: Mapping[str, Labelled],
+    *,
+    fit_loss: float | np.ndarray | None,
+    serve_recalibrated: bool,
+    seed: int,
+    resamples: int,
+) -> Evaluation:
+    """What `explain` says, from the losses of every row.
+
+    Args:
+        rows: as `Telescope.row_losses` gives them.
+        shown: which images they are, as `digests`, and their labels: of the ``list``, ``natural`` and ``validation``.
+    """
+    served = rows["inference" if serve_recalibrated else "inference_before"]
+    return _evaluation({**rows, "served": served}, _Images(shown), fit_loss, seed=seed, resamples=resamples)
+
+
+def digests(x: np.ndarray) -> np.ndarray:
+    """SHA-256 of each row's content, uint8 (n, 32)."""
+    found = b"".join(hashlib.sha256(row.tobytes()).digest() for row in x)
+    return np.frombuffer(found, np.uint8).reshape(-1, 32)
 
 
 def statistics_of(model: keras.Model) -> dict[str, np.ndarray]:
@@ -73,17 +100,16 @@ def statistics_of(model: keras.Model) -> dict[str, np.ndarray]:
 class _Images:
     """Which image each row shows, numbered over all arrays so that a duplicate is never taken for new evidence."""
 
-    def __init__(self, data: Mapping[str, Labelled | None]) -> None:
+    def __init__(self, shown: Mapping[str, Labelled]) -> None:
         self._numbers: dict[bytes, int] = {}
-        given = {name: pair for name, pair in data.items() if pair is not None}
-        self.ids = {name: np.array([self._number(image) for image in x]) for name, (x, _) in given.items()}
-        self.classes = {name: class_numbers(y) for name, (_, y) in given.items()}
+        self.ids = {name: np.array([self._number(row) for row in found]) for name, (found, _) in shown.items()}
+        self.classes = {name: class_numbers(y) for name, (_, y) in shown.items()}
 
     def __len__(self) -> int:
         return len(self._numbers)
 
-    def _number(self, image: np.ndarray) -> int:
-        return self._numbers.setdefault(hashlib.sha256(image.tobytes()).digest(), len(self._numbers))
+    def _number(self, digest: np.ndarray) -> int:
+        return self._numbers.setdefault(digest.tobytes(), len(self._numbers))
 
 
 def _evaluation(
@@ -91,7 +117,6 @@ def _evaluation(
     images: _Images,
     fit_loss: float | np.ndarray | None,
     *,
-    samples: int,
     seed: int,
     resamples: int,
 ) -> Evaluation:
@@ -109,7 +134,7 @@ def _evaluation(
         absent=tuple(name for name, values in {**rows, "fit": fit_loss}.items() if values is None),
         gaps=differences(losses, GAPS),
         intervals=finite,
-        samples=samples,
+        samples=len(images.ids["list"]),
     )
 
 

@@ -1,6 +1,7 @@
 """What was read of a data set's images before, so that an unchanged file is not read again."""
 
 import hashlib
+from collections.abc import Iterable
 
 import pandas as pd
 
@@ -32,6 +33,11 @@ class KnownImages:
     def keep(self, facts: pd.DataFrame) -> None:
         """Replace what is known by `facts`, each with its signature; those of files without a version are left out."""
         self.store.write(self.key, manifest.to_parquet(facts[facts["version"].notna()]))
+
+    def add(self, more: Iterable[pd.DataFrame]) -> None:
+        """Know these too, tables as for `keep`; what is known of a file in them is replaced."""
+        every = pd.concat([*more, self._read(["path", "version", "signature", *manifest.FACTS])], ignore_index=True)
+        self.keep(every.drop_duplicates("path", ignore_index=True))
 
     def _read(self, columns: list[str]) -> pd.DataFrame:
         try:

@@ -8,6 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from training.shards import spans
+
 Logits = Callable[[Any], Any]
 
 _PROBABILITIES = (keras.activations.sigmoid, keras.activations.softmax)
@@ -58,9 +60,9 @@ def in_batches(forward: Logits, x: np.ndarray, batch_size: int) -> np.ndarray:
 
 
 def batches(x: np.ndarray, batch_size: int) -> Iterator[Any]:
-    """`x` as tensors of at most `batch_size` rows."""
-    for start in range(0, len(x), batch_size):
-        yield tf.convert_to_tensor(x[start : start + batch_size])
+    """`x` as tensors of `batch_size` rows (see `spans`)."""
+    for rows in spans(len(x), batch_size):
+        yield tf.convert_to_tensor(x[rows.start : rows.stop])
 
 
 def cross_entropies(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """What the model would answer were it evaluated on mini-batch statistics: measured to compare, never served."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -11,28 +12,40 @@ from training.metrics import ranking
 from training.sampling import Prior
 
 
-def mini_batch_statistics(
-    model: keras.Model, x: np.ndarray, y: np.ndarray, *, batch_size: int, prior: Prior, seed: int
-) -> dict[str, Any] | None:
-    """Loss in nats and ROC AUC of images never trained on, each batch normalised by its own statistics.
+def mini_batches(images: int, batch_size: int, seed: int) -> np.ndarray:
+    """Which images share a batch, indices of shape (batches, batch_size).
 
-    An image's answer then depends on which others share its batch, so the order is drawn from `seed`: sorted images
-    would bring batches of one class. The last batch is filled up with the first images, whose second answers are
-    dropped, so that every batch has the size of training's.
+    An image's answer depends on which others share its batch, so the order is drawn from `seed`: sorted images would
+    bring batches of one class. The last batch is filled up with the first images, so that every batch has the size of
+    training's.
+    """
+    order = np.random.default_rng(seed).permutation(images)
+    return np.resize(order, (-(-images // batch_size), batch_size))
+
+
+def mini_batch_answers(model: keras.Model, batches: Iterable[np.ndarray]) -> np.ndarray | None:
+    """Logits (n, outputs), each batch normalised by its own statistics; None where no BatchNorm layer learns."""
+    if not learning_layers(model):
+        return None
+    forward = batch_statistics_logits(model)
+    return np.concatenate([np.asarray(forward(batch)) for batch in batches])
+
+
+def mini_batch_statistics(
+    answers: np.ndarray, y: np.ndarray, *, batch_size: int, prior: Prior, seed: int
+) -> dict[str, Any] | None:
+    """Loss in nats and ROC AUC of the answers, without the second ones to what filled up the last batch.
 
     Args:
-        x, y: images, shape (n, …), and class numbers (n,).
+        answers: logits (n, outputs) of the `mini_batches`, in order.
+        y: class numbers of the images, in theirs.
         prior: the correction that the model is served with.
 
     Returns:
-        Null where no BatchNorm layer learns, or an answer is not finite.
+        Null where an answer is not finite.
     """
-    if not learning_layers(model):
-        return None
-    order = np.random.default_rng(seed).permutation(len(x))
-    forward = batch_statistics_logits(model)
-    batches = np.resize(order, (-(-len(x) // batch_size), batch_size))
-    logits = prior.corrected(np.concatenate([np.asarray(forward(x[rows])) for rows in batches])[: len(x)])
+    logits = prior.corrected(answers[: len(y)])
     if not np.isfinite(logits).all():
         return None
-    return {"batch_size": batch_size, "test": ranking(logits, y[order])}
+    shown = mini_batches(len(y), batch_size, seed).ravel()[: len(y)]
+    return {"batch_size": batch_size, "test": ranking(logits, y[shown])}

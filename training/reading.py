@@ -14,6 +14,7 @@ from training.config import DataConfig
 from training.errors import StoreError
 from training.known_images import KnownImages
 from training.progress import followed
+from training.shards import Part
 from training.sources import Source
 from training.store import Entry, NotFound, Store, TooLarge
 
@@ -32,14 +33,26 @@ def read_all(
 
     What is new is known from then on, with its signature.
     """
-    listed = [(source.key or None, source.label or None, source.group, source.problem) for source in found]
-    rows = pd.DataFrame(listed, columns=["path", "label", "group", "problem"]).astype("string")
+    rows = _rows(found)
     files = _files(rows, entries)
     facts = known.of(files)
     if len(facts) < len(files):
         facts = _with_new(data, files, facts, config, known)
     table = rows.merge(facts, how="left", on="path")
     return table.assign(error=table["error"].fillna(table["problem"]))
+
+
+def read_new(
+    data: Store, entries: Iterable[Entry], found: Sequence[Source], config: DataConfig, known: KnownImages, part: Part
+) -> pd.DataFrame:
+    """The facts of a part of the files that are not known, with their signatures."""
+    files = _files(_rows(found), entries)
+    return _read(data, part.cut(files[~files["path"].isin(known.of(files)["path"])]), config)
+
+
+def _rows(found: Iterable[Source]) -> pd.DataFrame:
+    listed = [(source.key or None, source.label or None, source.group, source.problem) for source in found]
+    return pd.DataFrame(listed, columns=["path", "label", "group", "problem"]).astype("string")
 
 
 def _with_new(

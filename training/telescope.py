@@ -20,6 +20,8 @@ from training.logits import Logits, batches, cross_entropies, in_batches, infere
 
 Labelled = tuple[np.ndarray, np.ndarray]
 RowLosses = dict[str, np.ndarray | None]
+# Before recalibration; afterwards there is inference alone.
+WAYS = ("train_mode", "batch_statistics", "inference_before")
 
 
 class Telescope:
@@ -48,25 +50,53 @@ class Telescope:
         In training mode the rows are shown as `augmented`, where that is given. Statistics and random state are put
         back afterwards; dropout draws from `seed`.
         """
-        with _restored(self.model, seed):
-            ways = self._ways(data, batch_size)
-            shown = dict.fromkeys(ways, data) | ({} if augmented is None else {"train_mode": (augmented, data[1])})
-            rows = {name: self._loss(way, shown[name], batch_size) for name, way in ways.items()}
-            self._recalibrate(data[0], batch_size, recalibrated)
-            after = {"inference": data, "natural": natural, "validation": validation}
-            return rows | {name: self._loss(self._infer, rows, batch_size) for name, rows in after.items()}
+        others = {"natural": natural, "validation": validation}
+        answers = self.answers(
+            data[0],
+            batch_size,
+            seed=seed,
+            recalibrated=recalibrated,
+            augmented=augmented,
+            others={name: pair[0] for name, pair in others.items() if pair is not None},
+        )
+        labels = {name: (others.get(name) or data)[1] for name in answers}
+        rows = {name: cross_entropies(logits, labels[name]) for name, logits in answers.items()}
+        return dict.fromkeys(others) | rows
 
-    def _ways(self, data: Labelled, batch_size: int) -> dict[str, Logits]:
-        learns = bool(self.recalibrator.learning(data[0][:batch_size]))
+    def answers(
+        self,
+        x: np.ndarray,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        first: int = 0,
+        recalibrated: Mapping[str, np.ndarray] | None = None,
+        augmented: np.ndarray | None = None,
+        others: Mapping[str, np.ndarray] | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Logits (n, outputs) of `x` under each way, and of the `others` in inference mode; of no rows, none.
+
+        `first` is how many batches come before those of `x`, of which another process has had the answers: dropout
+        draws as if this one had gone through them.
+        """
+        with _restored(self.model, seed, first):
+            ways = self._ways(x, batch_size)
+            shown = dict.fromkeys(ways, x) | ({} if augmented is None else {"train_mode": augmented})
+            answers = {name: in_batches(way, shown[name], batch_size) for name, way in ways.items()}
+            self._recalibrate(x, batch_size, recalibrated)
+            after = {name: rows for name, rows in {"inference": x, **(others or {})}.items() if len(rows)}
+            return answers | {name: in_batches(self._infer, rows, batch_size) for name, rows in after.items()}
+
+    def _ways(self, x: np.ndarray, batch_size: int) -> dict[str, Logits]:
+        if not len(x):
+            return {}
+        learns = bool(self.recalibrator.learning(x[:batch_size]))
         return {
             "train_mode": self._in_training,
             # Without BatchNorm that trains there is one way only to run without dropout.
             "batch_statistics": self._batch_statistics if learns else self._infer,
             "inference_before": self._infer,
         }
-
-    def _loss(self, forward: Logits, data: Labelled | None, batch_size: int) -> np.ndarray | None:
-        return None if data is None else cross_entropies(in_batches(forward, data[0], batch_size), data[1])
 
     def _recalibrate(self, x: np.ndarray, batch_size: int, recalibrated: Mapping[str, np.ndarray] | None) -> None:
         if recalibrated is None:
@@ -101,14 +131,17 @@ def _on_batch_statistics(model: keras.Model, recalibrator: Recalibrator, *, trai
 
 
 @contextmanager
-def _restored(model: keras.Model, seed: int) -> Iterator[None]:
-    """Put statistics and random state back afterwards; inside, dropout draws from `seed`."""
+def _restored(model: keras.Model, seed: int, first: int) -> Iterator[None]:
+    """Put statistics and random state back afterwards; inside, dropout draws from `seed` as after `first` batches.
+
+    Each layer's generator counts its draws, one a batch.
+    """
     generators = _seed_states(model)
     variables = [*model.non_trainable_variables, *generators]
     before = [variable.numpy() for variable in variables]
     try:
         for place, state in enumerate(generators):
-            state.assign(np.array([seed, place << 16], dtype=state.dtype))
+            state.assign(np.array([seed, (place << 16) + first], dtype=state.dtype))
         yield
     finally:
         put_back(variables, before)

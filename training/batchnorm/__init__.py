@@ -13,11 +13,13 @@ from training.batchnorm.layers import (
     put_back,
     statistics_variables,
 )
+from training.batchnorm.moments import BatchMoments
 from training.batchnorm.recalibration import NotFinite, Recalibrator, recalibrate
 from training.batchnorm.report import BatchNormReport, LayerDrift
 from training.batchnorm.tracing import batch_statistics, using_batch_statistics
 
 __all__ = [
+    "BatchMoments",
     "BatchNormReport",
     "LayerDrift",
     "NotFinite",

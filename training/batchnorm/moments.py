@@ -1,7 +1,7 @@
 """From a batch to the moments that each BatchNormalization layer sees, and from some images to those of all of them."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -10,6 +10,13 @@ from keras.layers import BatchNormalization as BatchNorm
 
 from training.batchnorm.statistics import Pair, Statistics
 from training.batchnorm.tracing import Call, Correction, as_they_are, batch_statistics
+
+
+class BatchMoments(NamedTuple):
+    """How many inputs a batch has, and count, mean and variance of every channel that is watched, (3, channels)."""
+
+    inputs: int
+    values: np.ndarray
 
 
 class Moments:
@@ -30,10 +37,23 @@ class Moments:
 
     def pool(self, batches: Iterable[Any]) -> tuple[int, dict[int, Statistics]]:
         """How many inputs there were, and the statistics of each watched layer by ``id(layer)``."""
-        samples, pooled = 0, Statistics(0)
+        return self.pooled(self.of_each(batches))
+
+    def of_each(self, batches: Iterable[Any]) -> Iterator[BatchMoments]:
+        """Of one batch after the other."""
         for batch in batches:
-            samples += len(keras.tree.flatten(batch)[0])
-            count, mean, variance = self._traced(batch).numpy()  # one transfer and one sum for all layers
+            # One transfer for all layers.
+            yield BatchMoments(len(keras.tree.flatten(batch)[0]), self._traced(batch).numpy())
+
+    def prepare(self, batch: Any) -> None:
+        """Trace what `of_each` will, so that moments can be pooled that were measured elsewhere; nothing is run."""
+        self._traced.get_concrete_function(batch)
+
+    def pooled(self, measured: Iterable[BatchMoments]) -> tuple[int, dict[int, Statistics]]:
+        """As `pool`, of what `of_each` gave; in the same order, the same to the bit."""
+        samples, pooled = 0, Statistics(0)
+        for inputs, (count, mean, variance) in measured:
+            samples += inputs
             if not len(pooled.mean):
                 pooled = Statistics(len(mean))
             pooled.add(count, mean, variance)

@@ -19,7 +19,7 @@ from training.batchnorm.layers import (
     statistics_variables,
     unchanged_on_error,
 )
-from training.batchnorm.moments import Moments, Predictor
+from training.batchnorm.moments import BatchMoments, Moments, Predictor
 from training.batchnorm.report import (
     NOTHING_TO_WRITE,
     WRITTEN,
@@ -99,11 +99,20 @@ class Recalibrator:
         return self._learning
 
     def recalibrate(
-        self, batches: Iterable[Any], *, mode: Mode = "one_pass", validation: Labelled | None = None
+        self,
+        batches: Iterable[Any],
+        *,
+        mode: Mode = "one_pass",
+        validation: Labelled | None = None,
+        moments: Iterable[BatchMoments] | None = None,
     ) -> BatchNormReport:
-        """Measure the pooled statistics of `batches` and write them into the model."""
+        """Measure the pooled statistics of `batches` and write them into the model.
+
+        `moments` are those of the same batches in the same order, where they were measured elsewhere (see `moments`);
+        only one batch is then looked at.
+        """
         _refuse_iterator(batches, mode)
-        samples, pooled = self.measure(batches)
+        samples, pooled = self.measure(batches, moments=moments)
         if not self.written:
             return self._report(samples, pooled, NOTHING_TO_WRITE)
         variables = statistics_variables(self.written)
@@ -120,9 +129,15 @@ class Recalibrator:
                 put_back(variables, original)
         return report
 
-    def inspect(self, batches: Iterable[Any], reason: str) -> BatchNormReport:
+    def moments(self, batches: Iterable[Any]) -> Iterator[BatchMoments]:
+        """What `recalibrate` pools, batch by batch: a part of the batches can be measured in a process of its own."""
+        return self._in_training.of_each(self._learned_from(batches))
+
+    def inspect(
+        self, batches: Iterable[Any], reason: str, moments: Iterable[BatchMoments] | None = None
+    ) -> BatchNormReport:
         """Only measure how far the model's statistics are from the pooled ones; `reason` says why."""
-        samples, pooled = self.measure(batches)
+        samples, pooled = self.measure(batches, moments=moments)
         return self._report(samples, pooled, reason if self.written else NOTHING_TO_WRITE)
 
     def with_remaining(self, report: BatchNormReport, batches: Iterable[Any]) -> BatchNormReport:
@@ -130,15 +145,26 @@ class Recalibrator:
         _, pooled = self.measure(batches, in_training=False)
         return with_remaining(report, self._distances(pooled))
 
-    def measure(self, batches: Iterable[Any], *, in_training: bool = True) -> tuple[int, dict[int, Statistics]]:
+    def measure(
+        self, batches: Iterable[Any], *, in_training: bool = True, moments: Iterable[BatchMoments] | None = None
+    ) -> tuple[int, dict[int, Statistics]]:
         """How many inputs there were, and the pooled statistics of each layer (by ``id(layer)``).
 
         Layers that learn see inputs normalised by their own batch, or, if not `in_training`, as the served model's.
         """
-        moments = self._in_training if in_training else self._as_served
-        samples, pooled = moments.pool(self._learned_from(batches))
+        if moments is not None:
+            samples, pooled = self._pooled(_first(batches, 1), moments)
+        elif in_training:
+            samples, pooled = self._in_training.pool(self._learned_from(batches))
+        else:
+            samples, pooled = self._as_served.pool(self._learned_from(batches))
         _refuse_unusable(samples, self.measured, pooled)
         return samples, pooled
+
+    def _pooled(self, batch: Any, moments: Iterable[BatchMoments]) -> tuple[int, dict[int, Statistics]]:
+        self.learning(batch)
+        self._in_training.prepare(batch)
+        return self._in_training.pooled(moments)
 
     def _learned_from(self, batches: Iterable[Any]) -> Iterator[Any]:
         for batch in batches:

@@ -2,6 +2,8 @@
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
 
@@ -21,14 +23,26 @@ from training.run_folder import (
     was_done,
     write_failure,
 )
+from training.shards import Part
 
 log = logging.getLogger(__name__)
 STEPS = ("ingest", "validate", "oversample", "train", "recalibrate_batch_norm", "evaluate", "promote")
+# Those that may be cut into `scale.shards`.
+SHARDED = ("ingest", "train", "recalibrate_batch_norm", "evaluate")
 
 
 def steps_of(config: RunConfig) -> tuple[str, ...]:
     """The steps that a night with this config goes through."""
     return STEPS if config.promote.enabled else STEPS[:-1]
+
+
+def sharded(config: RunConfig) -> tuple[str, ...]:
+    """The steps whose shards can be done by processes of their own; none where there is one shard."""
+    whole = {
+        "train": config.model.policy != "features",  # weights depend on all earlier steps
+        "recalibrate_batch_norm": config.recalibrate.mode != "one_pass",  # each pass depends on the one before
+    }
+    return tuple(step for step in SHARDED if config.scale.shards > 1 and not whole.get(step))
 
 
 def run_step(step: str, config: RunConfig, run_uri: str) -> str:
@@ -37,8 +51,27 @@ def run_step(step: str, config: RunConfig, run_uri: str) -> str:
     Raises:
         NightshiftError: told in one line and left in the run's `failure.json`, as any other exception is.
     """
-    try:
+    with _told(step, config, run_uri):
         _do(step, config, run_uri)
+    return run_uri
+
+
+def run_shard(step: str, number: int, config: RunConfig, run_uri: str) -> str:
+    """Do one shard of a step, counted from 0, which the step then has no need to do; returns the run's URI.
+
+    Raises:
+        NightshiftError: as `run_step` does.
+    """
+    with _told(step, config, run_uri):
+        _do_shard(step, number, config, run_uri)
+    return run_uri
+
+
+@contextmanager
+def _told(step: str, config: RunConfig, run_uri: str) -> Iterator[None]:
+    """Leave what went wrong where it is looked for, and how the night stands."""
+    try:
+        yield
     except NightshiftError as error:
         _leave(run_uri, step, error)
         raise
@@ -51,7 +84,6 @@ def run_step(step: str, config: RunConfig, run_uri: str) -> str:
         raise
     finally:
         nights.record(config, run_uri)
-    return run_uri
 
 
 def run_all(config: RunConfig, run_uri: str) -> str:
@@ -66,13 +98,40 @@ def _do(step: str, config: RunConfig, run_uri: str) -> None:
     run = open_run(config, run_uri, first=step == STEPS[0])
     _require_earlier(run, step)
     run.store.delete(FAILURE)  # now, since one that is killed must not pass for failing as its try before did
-    extra = module.outside(run) if hasattr(module, "outside") else ""
+    extra = _outside(run, module)
     if is_done(run, step, module.INPUTS, extra):
         log.info("%s: already done", step)
     else:
         _work(run, step, module, extra)
+    if step in sharded(config):
+        _clear_shards(run, step)
     if hasattr(module, "tidy"):
         module.tidy(run)
+
+
+def _do_shard(step: str, number: int, config: RunConfig, run_uri: str) -> None:
+    from training.steps.sharding import found_by
+
+    module = import_module(f"training.steps.{step}")
+    run = open_run(config, run_uri, first=step == STEPS[0])
+    _require_earlier(run, step)
+    if step not in sharded(config) or number >= config.scale.shards:
+        log.info("%s: the settings leave nothing to do for shard %d", step, number + 1)
+    elif is_done(run, step, module.INPUTS, _outside(run, module)):
+        log.info("%s: already done", step)
+    else:
+        found_by(run, step, module.INPUTS, module.shard, Part(number, config.scale.shards))
+
+
+def _clear_shards(run: Run, step: str) -> None:
+    from training.steps.sharding import clear
+
+    clear(run, step)
+
+
+def _outside(run: Run, module: ModuleType) -> str:
+    """What the step depends on outside the run's folder."""
+    return str(module.outside(run)) if hasattr(module, "outside") else ""
 
 
 def _work(run: Run, step: str, module: ModuleType, extra: str) -> None:

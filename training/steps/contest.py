@@ -14,8 +14,17 @@ from training.store import Store
 from training.verdict import Comparison
 
 
-def against(run: Run, store: Store, entry: Champion, candidate: np.ndarray, labels: np.ndarray) -> Comparison:
+def against(
+    run: Run,
+    store: Store,
+    entry: Champion,
+    candidate: np.ndarray,
+    labels: np.ndarray,
+    answers: np.ndarray | None = None,
+) -> Comparison:
     """Compare the candidate's logits (n, outputs) with what the champion answers to the same images.
+
+    `answers` are the champion's, where it has been asked already.
 
     Raises:
         ConfigError: the champion tells other classes apart.
@@ -23,12 +32,16 @@ def against(run: Run, store: Store, entry: Champion, candidate: np.ndarray, labe
     """
     if entry.classes != run.config.data.classes:
         raise ConfigError(received("store.champion", entry.classes, f"a champion of {run.config.data.classes}"))
-    model = network.from_bytes(champion.read_model(store, entry))
-    logits = served_logits(model, raw_images(run, "test"))
+    logits = _asked(run, store, entry) if answers is None else answers
     if not np.isfinite(logits).all():
         raise StoreError(received(store.uri(entry.model), "answers that are not finite", "logits"))
     settings = run.config.evaluate
     return compare(entry.number, logits, candidate, labels, resamples=settings.resamples, seed=run.config.seed)
+
+
+def _asked(run: Run, store: Store, entry: Champion) -> np.ndarray:
+    model = network.from_bytes(champion.read_model(store, entry))
+    return served_logits(model, raw_images(run, "test"))
 
 
 def candidate_logits(run: Run, prior: Prior) -> tuple[np.ndarray, np.ndarray]:

@@ -26,17 +26,32 @@ def training_pixels(run: Run, plan: SamplingPlan, rows: np.ndarray) -> np.ndarra
     return load_pixels(open_store(run.config.data.location), table.iloc[wanted], run.config.model.input_size)[places]
 
 
+def training_labels(plan: SamplingPlan, rows: np.ndarray) -> np.ndarray:
+    """Class numbers of training images; `rows` are indices into ``plan.images``."""
+    return np.asarray(plan.labels)[rows]
+
+
 def labelled_split(run: Run, split: str) -> Labelled:
     """Pixels and class numbers of one split, in order of paths."""
-    table = _table(run, split)
-    pixels = load_pixels(open_store(run.config.data.location), table, run.config.model.input_size)
-    return pixels, table["label"].map(list(run.config.data.classes).index).to_numpy(np.int64)
+    return split_pixels(run, split, np.arange(len(_table(run, split)))), split_labels(run, split)
 
 
-def raw_images(run: Run, split: str, most: int | None = None) -> Iterator[np.ndarray]:
+def split_labels(run: Run, split: str) -> np.ndarray:
+    """Class numbers of one split, in order of paths."""
+    return _table(run, split)["label"].map(list(run.config.data.classes).index).to_numpy(np.int64)
+
+
+def split_pixels(run: Run, split: str, rows: np.ndarray) -> np.ndarray:
+    """Pixels of some of a split's images, shape (len(rows), size, size, 3); `rows` are indices in order of paths."""
+    wanted, places = np.unique(rows, return_inverse=True)
+    table = _table(run, split).iloc[wanted]
+    return load_pixels(open_store(run.config.data.location), table, run.config.model.input_size)[places]
+
+
+def raw_images(run: Run, split: str, rows: slice = slice(None)) -> Iterator[np.ndarray]:
     """The split's images as they are served: uint8 (height, width, 3), any size, in order of paths."""
     data = open_store(run.config.data.location)
-    return (decode(data.read(path)) for path in _table(run, split)["path"][:most])
+    return (decode(data.read(path)) for path in _table(run, split)["path"][rows])
 
 
 def split_files(run: Run, split: str) -> list[tuple[str, str]]:

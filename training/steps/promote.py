@@ -92,7 +92,7 @@ def _export(run: Run, prior: Prior) -> Exports:
     classifier = network.from_bytes(run.store.read("recalibrated/model.keras"))
     logits = in_batches(inference_logits(classifier), pixels[:_CHECKED], 64)
     model = serving_model(classifier, run.config.model.input_size, prior)
-    exports = export(model, raw_images(run, "test", _CHECKED), probabilities(prior.corrected(logits)))
+    exports = export(model, raw_images(run, "test", slice(_CHECKED)), probabilities(prior.corrected(logits)))
     log.info("exports: %s", ", ".join(f"{form} within {worst:.0e}" for form, worst in exports.differences.items()))
     run.write_json("exports.json", exports.report)
     return exports

@@ -19,7 +19,7 @@ def worst_images(run: Run, logits: np.ndarray, labels: np.ndarray, threshold: fl
     """The worst first, of the test images' logits (n, outputs) as served; none where a logit is not finite."""
     if not np.isfinite(logits).all():
         return ()
-    data, files, classes = open_store(run.config.data.uri), split_files(run, "test"), run.config.data.classes
+    data, files, classes = open_store(run.config.data.location), split_files(run, "test"), run.config.data.classes
     rows, scores = worst(logits, labels, threshold), probabilities(logits)
     decided, losses = decisions(scores, threshold), cross_entropies(logits, labels)
     sure = np.column_stack([1 - scores, scores]) if scores.shape[1] == 1 else scores

@@ -1,0 +1,127 @@
+"""What an evaluation's networks answer to its images, in parts that add up to the whole."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+import keras
+import numpy as np
+
+from training import champion, network
+from training.augment import augmented
+from training.comparison import served_logits
+from training.errors import StoreError
+from training.gap import Telescope, digests, statistics_of
+from training.logits import in_batches, inference_logits
+from training.mini_batches import mini_batch_answers, mini_batches
+from training.run_folder import Run
+from training.sampling import SamplingPlan
+from training.shards import Part
+from training.steps.inputs import raw_images, read_plan, split_labels, split_pixels, training_pixels
+from training.steps.recalibrate_batch_norm import load, pooled_statistics
+from training.store import open_store
+
+# Besides the list, what the telescope looks at.
+_OTHERS = ("natural", "validation")
+
+
+def listed(run: Run, plan: SamplingPlan) -> np.ndarray:
+    """Training images as trained on, which most losses are compared on: indices into ``plan.images``."""
+    return plan.take(_count(run), "evaluate")
+
+
+def natural(run: Run, plan: SamplingPlan) -> np.ndarray:
+    """Training images as they come, each once: indices into ``plan.images``."""
+    return plan.natural(_count(run), "natural")
+
+
+def answers(run: Run, part: Part) -> dict[str, np.ndarray]:
+    """Logits, by ``way/data set``; digests of the images that were shown; the penalties. Of no rows, nothing.
+
+    The ways are the telescope's; ``served``: the recalibrated model; ``mini_batches``: the same on each batch's own
+    statistics.
+    """
+    plan = read_plan(run)
+    model, served = (load(run, run.store.read(f"{folder}/model.keras")) for folder in ("checkpoint", "recalibrated"))
+    shown = _training(run, plan, part) | {"validation": split_pixels(run, "validation", _rows(run, "validation", part))}
+    found = _telescope(run, plan, model, served, shown, part)
+    found |= {f"digests/{name}": digests(rows) for name, rows in shown.items()}
+    found |= {f"served/{name}": rows for name in _OTHERS if len(rows := _served(run, served, shown[name]))}
+    return found | dict(_test(run, served, part)) | {"penalties": np.array([float(sum(model.losses))])}
+
+
+def champion_answers(run: Run, part: Part) -> dict[str, np.ndarray]:
+    """Logits of the model in service to test images of their own size, as ``champion/<its number>``.
+
+    Nothing where it cannot be asked: the comparison will say why.
+    """
+    store = open_store(run.config.store.champion)
+    entry, rows = champion.current(store), _rows(run, "test", part)
+    if entry is None or entry.classes != run.config.data.classes or not len(rows):
+        return {}
+    with suppress(StoreError):
+        model = network.from_bytes(champion.read_model(store, entry))
+        images = raw_images(run, "test", slice(rows[0], rows[-1] + 1))
+        return {f"champion/{entry.number}": served_logits(model, images)}
+    return {}
+
+
+def _training(run: Run, plan: SamplingPlan, part: Part) -> dict[str, np.ndarray]:
+    """This part's training images, as trained on and as they come."""
+    drawn = {"list": listed(run, plan), "natural": natural(run, plan)}
+    own = {name: rows[part.rows(len(rows), run.config.train.batch_size)] for name, rows in drawn.items()}
+    return {name: training_pixels(run, plan, rows) for name, rows in own.items()}
+
+
+def _rows(run: Run, split: str, part: Part) -> np.ndarray:
+    """This part's images of a split, as indices."""
+    rows = np.arange(len(split_labels(run, split)))
+    return rows[part.rows(len(rows), run.config.train.batch_size)]
+
+
+def _served(run: Run, served: keras.Model, pixels: np.ndarray) -> np.ndarray:
+    if not len(pixels):
+        return pixels
+    return in_batches(inference_logits(served), pixels, run.config.train.batch_size)
+
+
+def _telescope(
+    run: Run, plan: SamplingPlan, model: keras.Model, served: keras.Model, pixels: dict[str, np.ndarray], part: Part
+) -> dict[str, np.ndarray]:
+    x, settings, size = pixels["list"], run.config.augment, run.config.train.batch_size
+    before = part.batches(_count(run), size)
+    first = before[0].start if before else 0
+    changed = augmented(plan, settings, x, "evaluate", size, first) if settings.enabled else None
+    found = Telescope(model).answers(
+        x,
+        size,
+        seed=run.config.seed,
+        first=first // size,
+        recalibrated=_statistics(run, served),
+        augmented=changed,
+        others={name: pixels[name] for name in _OTHERS},
+    )
+    return {(f"inference/{name}" if name in _OTHERS else f"{name}/list"): rows for name, rows in found.items()}
+
+
+def _statistics(run: Run, served: keras.Model) -> dict[str, np.ndarray]:
+    """Those that recalibration has written, or would have where it was off or had nothing to write."""
+    if run.read_json("batch_norm.json")["applied"]:
+        return statistics_of(served)
+    return pooled_statistics(run, load(run, run.store.read("checkpoint/model.keras")))
+
+
+def _test(run: Run, served: keras.Model, part: Part) -> Iterator[tuple[str, np.ndarray]]:
+    """Of the test images, each read once although it is also part of a mini-batch."""
+    size, rows = run.config.train.batch_size, _rows(run, "test", part)
+    mixed = part.cut(mini_batches(len(split_labels(run, "test")), size, run.config.seed))
+    wanted = np.union1d(rows, mixed)
+    pixels = split_pixels(run, "test", wanted)
+    if len(rows):
+        yield "served/test", _served(run, served, pixels[np.searchsorted(wanted, rows)])
+    batches = (pixels[np.searchsorted(wanted, batch)] for batch in mixed)
+    if len(mixed) and (found := mini_batch_answers(served, batches)) is not None:
+        yield "mini_batches/test", found
+
+
+def _count(run: Run) -> int:
+    return run.config.evaluate.batches * run.config.train.batch_size
