@@ -88,9 +88,15 @@ def _line(record: Answer) -> str:
     return f"{clock} {' '.join(' '.join([str(record.get('event', '')), *errors]).split())}"
 
 
+def _called(task: Answer) -> str:
+    """A mapped task has many instances, numbered from 0."""
+    number = int(task["map_index"])
+    return str(task["task_id"]) + (f" {number + 1}" if number >= 0 else "")
+
+
 def _ended(task: Answer) -> Task:
     seconds = task.get("duration")
-    return Task(task["task_id"], str(task["state"]), seconds, _moment(task.get("end_date")))
+    return Task(_called(task), str(task["state"]), seconds, _moment(task.get("end_date")))
 
 
 def _begun(task: Answer) -> tuple[bool, str]:

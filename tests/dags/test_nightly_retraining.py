@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from runner.night import POOL
-from tests.conftest import ROOT, SOLAR_CELLS
+from tests.conftest import ROOT, SOLAR_CELLS, small_settings
 from training.config import load_config
 from training.errors import ConfigError, StoreError, Superseded, WorseThanChampion
 from training.form import FORCE, form_values
@@ -101,6 +101,36 @@ def test_trainings_share_a_pool_and_have_a_queue(bag):
     assert places["train"] == (POOL, "training")
     assert places["recalibrate_batch_norm"] == places["evaluate"] == (POOL, "default")
     assert {places[step][0] for step in ("ingest", "validate", "oversample", "promote")} == {"default_pool"}
+
+
+SHARDED = [
+    ("{}", ["ingest", "recalibrate_batch_norm", "evaluate"]),
+    ("{policy: features}", ["ingest", "train", "recalibrate_batch_norm", "evaluate"]),
+]
+
+
+@pytest.mark.parametrize(("model", "steps"), SHARDED)
+def test_each_shard_is_a_task_before_its_step(models, model, steps):
+    _change(models / "solar_cells.yaml", f"scale: {{shards: 4}}\nmodel: {model}")
+    dag = bag_of(models.parent).dags["retrain_solar_cells"]
+    mapped = {next(iter(task.downstream_task_ids)): task for task in dag.tasks if task.task_id not in STEPS}
+    assert list(mapped) == steps
+    for step, task in mapped.items():
+        assert task.is_mapped and task.task_id.endswith("_shards") and task.pool == "default_pool"
+        assert task.expand_input.value == {"shard": [0, 1, 2, 3]} and task.partial_kwargs["step"] == step
+        assert task.retries == 2 and task.partial_kwargs["on_failure_callback"]
+    order = [task for step in STEPS for task in ([mapped[step].task_id] if step in mapped else []) + [step]]
+    assert [(one, other) for one, other in pairwise(order) if other not in dag.get_task(one).downstream_task_ids] == []
+
+
+def test_a_shard_does_its_part(models, few_cells, tmp_path, monkeypatch):
+    settings = small_settings(few_cells, tmp_path) | {"scale.shards": 2}
+    monkeypatch.setattr("training.steps.run_shard", lambda *arguments: repr(arguments[:2]))
+    _change(models / "solar_cells.yaml", "scale: {shards: 2}")
+    task = bag_of(models.parent).dags["retrain_solar_cells"].get_task("evaluate_shards")
+    shard = task.unmap({"shard": 1})
+    params = {name.replace(".", "__"): value for name, value in settings.items()}
+    assert shard.execute(_context(**params)) == "('evaluate', 1)"
 
 
 def test_retries_and_alerts_on_every_task(bag):
