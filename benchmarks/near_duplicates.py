@@ -84,10 +84,11 @@ class Collection:
         self.files = {str(place): _encoded(image, "BMP").getvalue() for place, image in enumerate(images)}
         found = [describe(content)["signature"] for content in self.files.values()]
         signatures = np.frombuffer(b"".join(found), np.uint8).reshape(-1, SIDE, SIDE)
-        self.hashes = hash_numbers(appearance(signatures)["perceptual_hash"])
+        hashes = appearance(signatures)["perceptual_hash"]
+        self.hashes = hash_numbers(hashes)
         self.names = np.array(list(self.files), object)
-        table = pd.DataFrame({"path": self.names, "sha256": self.names, "signature": found})
-        self._looks = Looks(self, table, table)
+        table = pd.DataFrame({"path": self.names, "sha256": self.names, "signature": found, "perceptual_hash": hashes})
+        self._looks = Looks(self, table, lambda rows: rows)
 
     def read(self, key: str, at_most: int | None = None) -> bytes:
         return self.files[key]

@@ -61,9 +61,7 @@ def _with_new(
     unknown = files[~files["path"].isin(facts["path"])]
     log.info("%d of %d files are new or have changed", len(unknown), len(files))
     new = _read(data, unknown, config)
-    signed = facts.merge(known.signatures(), how="left", on="sha256") if len(facts) else facts
-    known.keep(pd.concat([signed, new], ignore_index=True))
-    return pd.concat([facts, new.drop(columns="signature")], ignore_index=True)
+    return known.keep(facts, new)
 
 
 def _files(rows: pd.DataFrame, entries: Iterable[Entry]) -> pd.DataFrame:

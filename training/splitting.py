@@ -2,11 +2,12 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 
 import pandas as pd
 
-from training import manifest
+from training import manifest, split
 from training.assignment import bridging, place
 from training.config import SplitConfig
 from training.errors import NightshiftError
@@ -17,6 +18,7 @@ from training.near_duplicates import candidates, hash_numbers
 log = logging.getLogger(__name__)
 _ATTEMPTS = 5
 _IMAGE = ["sha256", "perceptual_hash", "group"]
+_PLACED = ["split", "leakage", "near_duplicate_of"]
 
 
 def assign_splits(table: pd.DataFrame, ledger: Ledger, config: SplitConfig, looks: Callable[[], Looks]) -> pd.DataFrame:
@@ -67,13 +69,29 @@ def _placed(
 ) -> pd.DataFrame:
     """The ledger's columns, and `leakage`, of the fresh images."""
     elders = _elders(known, fresh, looks()) if len(fresh) else {}
+    related = {*elders, *chain.from_iterable(elders.values())}
+    # Most images belong to nothing, and of millions each object would count.
+    alone = fresh["group"].isna() & ~fresh["sha256"].isin(related)
+    lone, others = fresh[alone], fresh[~alone]
+    splits = pd.DataFrame({"split": [split.assign(name, config) for name in lone["sha256"]]}, lone.index)
+    rows = _in_company(others, known[known["sha256"].isin(related)], ties, elders, config)
+    columns = pd.concat([splits, pd.DataFrame(rows, others.index, _PLACED)]).reindex(columns=_PLACED)
+    return manifest.typed(fresh[_IMAGE].join(columns))
+
+
+def _in_company(
+    fresh: pd.DataFrame,
+    known: pd.DataFrame,
+    ties: Mapping[str, frozenset[str]],
+    elders: Mapping[str, Sequence[str]],
+    config: SplitConfig,
+) -> list[tuple[str | None, str | None, str | None]]:
+    """The columns of `_PLACED` for fresh images with a group or look-alikes, some of which are known."""
     units = {str(unit): list(images) for unit, images in fresh.groupby("unit", sort=False)["sha256"]}
-    splits = dict(zip(known["sha256"], known["split"], strict=True)) if len(fresh) else {}
+    splits = dict(zip(known["sha256"], known["split"], strict=True))
     placed = place(units, tied=ties, elders=elders, known=splits, config=config)
     found = [(placed[image], next(iter(elders.get(image, ())), None)) for image in fresh["sha256"]]
-    rows = [(placement.split, placement.leakage, elder) for placement, elder in found]
-    columns = pd.DataFrame(rows, fresh.index, ["split", "leakage", "near_duplicate_of"])
-    return manifest.typed(fresh[_IMAGE].join(columns))
+    return [(placement.split, placement.leakage, elder) for placement, elder in found]
 
 
 def _elders(known: pd.DataFrame, fresh: pd.DataFrame, looks: Looks) -> dict[str, list[str]]:

@@ -25,8 +25,8 @@ def test_no_batch_is_of_one_image(rows):
 
 
 def test_what_cannot_be_joined_stays_alone():
-    assert spans(1, 8) == [range(0, 1)]
-    assert spans(3, 1) == [range(0, 1), range(1, 2), range(2, 3)]
+    assert spans(1, 8) == [range(1)]
+    assert spans(3, 1) == [range(1), range(1, 2), range(2, 3)]
 
 
 def test_one_part_is_everything():

@@ -45,7 +45,7 @@ def work(run: Run) -> None:
     log.info("%d labelled images in %s", len(sources), run.config.data.location)
     ledger = Ledger(open_store(run.config.store.data), run.config.split)
     read = read_all(data, entries, sources, run.config.data, known)
-    placed = assign_splits(read, ledger, run.config.split, lambda: Looks(data, read, known.signatures()))
+    placed = assign_splits(read, ledger, run.config.split, lambda: Looks(data, read, known.signatures))
     table = manifest.from_table(placed)
     run.store.write("manifest.parquet", manifest.to_parquet(table))
     log.info("%d images, %d not decodable", len(table), table["error"].notna().sum())

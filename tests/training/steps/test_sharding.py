@@ -57,9 +57,7 @@ def test_nights_of_every_kind_in_shards_equal_those_that_are_not_cut(few_cells, 
     """The second of two nights, so that a champion is asked as well."""
     for folder, shards in (("whole", 1), ("cut", count)):
         place = tmp_path / folder
-        config = load_config(
-            SOLAR_CELLS, small_settings(few_cells, place) | OPEN | settings | {"scale.shards": shards}
-        )
+        config = load_config(SOLAR_CELLS, small_settings(few_cells, place) | OPEN | settings | {"scale.shards": shards})
         for run in ("first", "run"):
             in_shards(config, str(place / run), range(shards) if run == "run" else ())
     assert_equal(*(open_store(str(tmp_path / folder / "run")) for folder in ("whole", "cut")))
