@@ -1,6 +1,6 @@
 """What the model would answer were it evaluated on mini-batch statistics: measured to compare, never served."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -23,9 +23,12 @@ def mini_batches(images: int, batch_size: int, seed: int) -> np.ndarray:
     return np.resize(order, (-(-images // batch_size), batch_size))
 
 
-def mini_batch_answers(model: keras.Model, batches: Iterable[np.ndarray]) -> np.ndarray | None:
-    """Logits (n, outputs), each batch normalised by its own statistics; None where no BatchNorm layer learns."""
-    if not learning_layers(model):
+def mini_batch_answers(model: keras.Model, batches: Sequence[np.ndarray]) -> np.ndarray | None:
+    """Logits (n, outputs), each batch normalised by its own statistics; None where no BatchNorm layer learns.
+
+    None, too, where there are no batches.
+    """
+    if not batches or not learning_layers(model):
         return None
     forward = batch_statistics_logits(model)
     return np.concatenate([np.asarray(forward(batch)) for batch in batches])

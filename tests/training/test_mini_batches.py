@@ -11,7 +11,7 @@ PRIOR = Prior(shift=(0.2, -0.3), method="analytic")
 
 
 def statistics(model, x, y, *, batch_size, seed):
-    answers = mini_batch_answers(model, (x[rows] for rows in mini_batches(len(x), batch_size, seed)))
+    answers = mini_batch_answers(model, [x[rows] for rows in mini_batches(len(x), batch_size, seed)])
     return mini_batch_statistics(answers, y, batch_size=batch_size, prior=PRIOR, seed=seed)
 
 

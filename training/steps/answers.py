@@ -45,8 +45,11 @@ def answers(run: Run, part: Part) -> dict[str, np.ndarray]:
     shown = _training(run, plan, part) | {"validation": split_pixels(run, "validation", _rows(run, "validation", part))}
     found = _telescope(run, plan, model, served, shown, part)
     found |= {f"digests/{name}": digests(rows) for name, rows in shown.items()}
-    found |= {f"served/{name}": rows for name in _OTHERS if len(rows := _served(run, served, shown[name]))}
-    return found | dict(_test(run, served, part)) | {"penalties": np.array([float(sum(model.losses))])}
+    held_out, mixed = _test_images(run, part)
+    found |= dict(_served(run, served, {name: shown[name] for name in _OTHERS} | {"test": held_out}))
+    if (answered := mini_batch_answers(served, mixed)) is not None:
+        found["mini_batches/test"] = answered
+    return found | {"penalties": np.array([float(sum(model.losses))])}
 
 
 def champion_answers(run: Run, part: Part) -> dict[str, np.ndarray]:
@@ -78,10 +81,11 @@ def _rows(run: Run, split: str, part: Part) -> np.ndarray:
     return rows[part.rows(len(rows), run.config.train.batch_size)]
 
 
-def _served(run: Run, served: keras.Model, pixels: np.ndarray) -> np.ndarray:
-    if not len(pixels):
-        return pixels
-    return in_batches(inference_logits(served), pixels, run.config.train.batch_size)
+def _served(run: Run, served: keras.Model, shown: dict[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+    forward = inference_logits(served)
+    for name, pixels in shown.items():
+        if len(pixels):
+            yield f"served/{name}", in_batches(forward, pixels, run.config.train.batch_size)
 
 
 def _telescope(
@@ -110,17 +114,13 @@ def _statistics(run: Run, served: keras.Model) -> dict[str, np.ndarray]:
     return pooled_statistics(run, load(run, run.store.read("checkpoint/model.keras")))
 
 
-def _test(run: Run, served: keras.Model, part: Part) -> Iterator[tuple[str, np.ndarray]]:
-    """Of the test images, each read once although it is also part of a mini-batch."""
+def _test_images(run: Run, part: Part) -> tuple[np.ndarray, list[np.ndarray]]:
+    """This part's test images in order, and those of its mini-batches, each read once."""
     size, rows = run.config.train.batch_size, _rows(run, "test", part)
     mixed = part.cut(mini_batches(len(split_labels(run, "test")), size, run.config.seed))
     wanted = np.union1d(rows, mixed)
     pixels = split_pixels(run, "test", wanted)
-    if len(rows):
-        yield "served/test", _served(run, served, pixels[np.searchsorted(wanted, rows)])
-    batches = (pixels[np.searchsorted(wanted, batch)] for batch in mixed)
-    if len(mixed) and (found := mini_batch_answers(served, batches)) is not None:
-        yield "mini_batches/test", found
+    return pixels[np.searchsorted(wanted, rows)], [pixels[np.searchsorted(wanted, batch)] for batch in mixed]
 
 
 def _count(run: Run) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
+from training.errors import StoreError
 from training.run_folder import Run, identity
 from training.shards import WHOLE, Part, parts
 from training.store import NotFound
@@ -61,8 +62,10 @@ def _read(run: Run, key: str) -> Found | None:
     """None for one that is missing or not what was written."""
     try:
         content = run.store.read(key)
-    except NotFound:
-        return None
+    except StoreError as error:
+        if isinstance(error, NotFound) or error.cause == "damaged":
+            return None
+        raise
     digest, arrays = content[:_SHA256], content[_SHA256:]
     if hashlib.sha256(arrays).digest() != digest:
         log.warning("%s is damaged: done again", run.store.uri(key))
