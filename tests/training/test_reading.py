@@ -5,7 +5,8 @@ import pytest
 from tests.conftest import SOLAR_CELLS, read_labels, small_settings
 from training.config import load_config
 from training.known_images import KnownImages
-from training.reading import read_all
+from training.reading import read_all, read_new
+from training.shards import Part
 from training.sources import list_sources
 from training.store import LocalStore
 
@@ -69,3 +70,22 @@ def test_damaged_memory_of_facts_costs_time_alone(cells, read, tmp_path):
     kept.write_bytes(b"no parquet")
     again, names = read()
     assert len(names) == 130 and again.equals(first)
+
+
+def test_what_shards_have_read_is_known(cells, read, tmp_path):
+    """Two of three shards, one of them twice: the rest is read, and all is as if no shard had been."""
+    config = load_config(SOLAR_CELLS, small_settings(cells, tmp_path)).data
+    data, elsewhere = LocalStore(cells), KnownImages(LocalStore(tmp_path / "elsewhere"), config)
+    entries = list(data.list())
+    sources = list_sources(data, entries)
+    shards = [read_new(data, entries, sources, config, elsewhere, Part(number, 3)) for number in (2, 0, 2)]
+    KnownImages(LocalStore(tmp_path / "kept"), config).add(shards)
+    facts, names = read()
+    assert len(names) == 130 - len(shards[0]) - len(shards[1]) and names
+    expected = read_all(data, entries, sources, config, elsewhere)
+    columns = [name for name in expected if name != "signature_file"]
+    assert facts[columns].equals(expected[columns])
+    known = KnownImages(LocalStore(tmp_path / "kept"), config).signatures(facts)
+    assert known.set_index("sha256")["signature"].to_dict() == (
+        elsewhere.signatures(expected).set_index("sha256")["signature"].to_dict()
+    )

@@ -83,6 +83,17 @@ def test_a_near_duplicate_is_in_its_elders_split_also_when_the_elder_is_gone(nig
     assert set(nights.ingest()["split"][twins.index]) == {"test"}
 
 
+def test_a_near_duplicate_is_found_although_what_its_elder_looks_like_was_lost(nights):
+    image = noise(7)
+    nights.add("elder.png", image)
+    nights.ingest()
+    for lost in (nights.folder / "champion_data" / "images").rglob("signatures-*.parquet"):
+        lost.unlink()
+    nights.add("younger.png", brighter(image))
+    rows = nights.ingest()
+    assert rows["near_duplicate_of"]["younger.png"] == rows["sha256"]["elder.png"]
+
+
 def test_an_image_whose_group_and_picture_disagree_is_leakage(nights):
     rows = nights.ingest()
     one, other = of_split(rows, "test"), of_split(rows, "train")
