@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from training.checkpoints import Checkpoint
+from training.devices import found, names
 from training.provenance import environment
 
 # Keras's own callbacks forget these at the beginning of each `fit`.
@@ -106,8 +107,9 @@ def from_checkpoint(checkpoint: Checkpoint) -> tuple[Standing, Variables]:
 def machine() -> dict[str, Any]:
     """All that the last bits of the numbers depend on besides code, settings and data."""
     here = environment()
-    versions = {name: here["versions"].get(name) for name in ("keras", "numpy", "tensorflow")}
-    return {**{name: here[name] for name in ("processor", "threads", "python")}, "versions": versions}
+    versions = {package: here["versions"].get(package) for package in ("keras", "numpy", "tensorflow")}
+    facts = {fact: here[fact] for fact in ("processor", "threads", "python")}
+    return {**facts, "devices": names(found()), "versions": versions}
 
 
 def same_machine(checkpoint: Checkpoint) -> bool:

@@ -103,7 +103,7 @@ def _on_batch_statistics(model: keras.Model, recalibrator: Recalibrator, *, trai
 @contextmanager
 def _restored(model: keras.Model, seed: int) -> Iterator[None]:
     """Put statistics and random state back afterwards; inside, dropout draws from `seed`."""
-    generators = _seed_states(model)
+    generators = seed_states(model)
     variables = [*model.non_trainable_variables, *generators]
     before = [variable.numpy() for variable in variables]
     try:
@@ -114,7 +114,8 @@ def _restored(model: keras.Model, seed: int) -> Iterator[None]:
         put_back(variables, before)
 
 
-def _seed_states(model: keras.Model) -> list[Any]:
+def seed_states(model: keras.Model) -> list[Any]:
+    """Where the model's layers stand in their random numbers."""
     states = {}
     for layer in model._flatten_layers():
         for generator in getattr(layer, "_seed_generators", []):

@@ -8,6 +8,7 @@ import numpy as np
 
 from training.checkpoints import Checkpoints
 from training.determinism import make_deterministic
+from training.devices import names, strategy, used
 from training.features import fit_on_features
 from training.fit import Fitted, fit, history_csv
 from training.network import build_model, to_bytes
@@ -25,8 +26,14 @@ def work(run: Run) -> None:
     pixels = training_pixels(run, plan, np.arange(len(plan.images)))
     validation = labelled_split(run, "validation")
     make_deterministic(run.config.seed)
-    model = build_model(run.config.model, len(run.config.data.classes))
+    with strategy(run.config.train.batch_size).scope():
+        model = build_model(run.config.model, len(run.config.data.classes))
     _keep(run, model, _fit(run, model, plan, pixels, validation))
+
+
+def computed_on(run: Run) -> list[str]:
+    """The devices that train, for the run's provenance."""
+    return names(used(run.config.train.batch_size))
 
 
 def tidy(run: Run) -> None:
