@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from training.batchnorm import batch_norm_layers
+from training.errors import received
 from training.telescope import seed_states
 
 log = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ def strategy(batch_size: int) -> tf.distribute.Strategy:
     devices, there = used(batch_size), len(found())
     log.info("training on %s: %d images a step on each", ", ".join(names(devices)), batch_size // len(devices))
     if len(devices) < there:
-        log.warning("train.batch_size: %d cannot be divided by %d; %s", batch_size, there, "some devices are not used")
+        log.warning(received("train.batch_size", batch_size, f"a multiple of {there}, for every device to be used"))
     if len(devices) == 1:
         return tf.distribute.get_strategy()
     reduction = tf.distribute.ReductionToOneDevice()

@@ -13,6 +13,14 @@ def process_with(devices: int) -> Iterator[ProcessPoolExecutor]:
         yield process
 
 
+def afresh(floats: str) -> None:
+    """Forget what earlier functions left in the process: names that count on, and the precision of numbers."""
+    import keras
+
+    keras.utils.clear_session()
+    keras.config.set_floatx(floats)
+
+
 def _divide_processor(devices: int) -> None:
     import tensorflow as tf
 

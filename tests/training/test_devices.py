@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tests.training.models import images, in_batches, small_network
-from tests.training.several_devices import process_with
+from tests.training.several_devices import afresh, process_with
 from training.batchnorm import batch_norm_layers, recalibrate
 from training.config import TrainConfig
 from training.determinism import make_deterministic
@@ -57,8 +57,7 @@ def some_data() -> tuple[SamplingPlan, np.ndarray, tuple[np.ndarray, np.ndarray]
 def train(everywhere: bool) -> Trained:
     """Without dropout, in float64, where adding up in another order changes next to nothing."""
     data = some_data()
-    keras.utils.clear_session()  # names begin anew
-    keras.config.set_floatx("float64")
+    afresh("float64")
     make_deterministic(0)
     with (strategy(SIZE) if everywhere else tf.distribute.get_strategy()).scope():
         model = small_network(momentum=0.9)

@@ -8,14 +8,13 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 
 from tests.conftest import OPEN, SOLAR_CELLS, small_settings
 from tests.training import test_resume
 from tests.training.models import images, small_network
-from tests.training.several_devices import process_with
+from tests.training.several_devices import afresh, process_with
 from tests.training.test_resume import Interrupted, Interrupting
 from training import fit as fitting
 from training.checkpoints import Checkpoints
@@ -57,8 +56,7 @@ def of_network(
     backbone: str, everywhere: bool, floats: str = "float64", policy: str = "trainable"
 ) -> tuple[list[list[float]], dict[str, np.ndarray]]:
     """The steps' losses and the values that eight of them leave, without dropout."""
-    keras.utils.clear_session()
-    keras.config.set_floatx(floats)
+    afresh(floats)
     make_deterministic(0)
     weights = "imagenet" if backbone == "efficientnet_lite0" else None
     config = ModelConfig(backbone=backbone, weights=weights, input_size=SIDE, dropout=0, policy=policy)
@@ -114,6 +112,7 @@ def interrupted_data() -> Data:
 
 def continued(folder: Path, left: int = 0) -> tuple[str, Fitted]:
     """The training of `test_resume` on two devices: dropout, images that change, an early end; `left`: checkpoints."""
+    afresh("float32")
     store = LocalStore(folder)
     with strategy(16).scope():
         return test_resume.train(
@@ -149,7 +148,7 @@ def test_killed_in_an_epoch_on_two_devices_another_process_ends_the_same(left_al
 
 def moved(folder: Path, everywhere: bool, left: int) -> tuple[list[list[float]], list[np.ndarray]]:
     """Without dropout and in float64, where the number of devices changes next to nothing."""
-    keras.config.set_floatx("float64")
+    afresh("float64")
     make_deterministic(0)
     with strategy(16).scope() if everywhere else nullcontext():
         model = small_network(momentum=0.9)
