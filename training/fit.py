@@ -61,7 +61,8 @@ def fit(
     """Train on the plan's epochs: `head_epochs` of the head alone, then those of which one is kept.
 
     Args:
-        model: as built; afterwards it has the values that it had after the kept epoch.
+        model: as built, and trained on all devices of the strategy in whose scope it was; afterwards it has the
+            values that it had after the kept epoch.
         inputs: of shape (n, …), in the order of ``plan.images``: uint8 pixels, or whatever else the model takes.
             Only pixels can be augmented.
         validation: inputs and class numbers.

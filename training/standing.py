@@ -107,8 +107,8 @@ def from_checkpoint(checkpoint: Checkpoint) -> tuple[Standing, Variables]:
 def machine() -> dict[str, Any]:
     """All that the last bits of the numbers depend on besides code, settings and data."""
     here = environment()
-    versions = {package: here["versions"].get(package) for package in ("keras", "numpy", "tensorflow")}
-    facts = {fact: here[fact] for fact in ("processor", "threads", "python")}
+    versions = {name: here["versions"].get(name) for name in ("keras", "numpy", "tensorflow")}
+    facts = {name: here[name] for name in ("processor", "threads", "python")}
     return {**facts, "devices": names(found()), "versions": versions}
 
 
