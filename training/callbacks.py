@@ -11,10 +11,11 @@ import numpy as np
 
 from training.batchnorm import NotFinite, Recalibrator, put_back, statistics_variables
 from training.checkpoints import Checkpoints
+from training.devices import put_tallies, tallies
 from training.evaluation import BARE_LOSS
 from training.logits import batches, cross_entropies, in_batches, inference_logits
 from training.progress import Progress, clock
-from training.standing import Best, Standing, Variables, assign, remembered, remind, to_checkpoint, values
+from training.standing import Best, Standing, Variables, remembered, remind, to_checkpoint, values
 from training.step_losses import not_finite
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class Stamp(keras.callbacks.Callback):
         self.stage = stage
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        logs |= {"stage": float(self.stage), "learning_rate": float(self.model.optimizer.learning_rate)}
+        logs |= {"stage": float(self.stage), "learning_rate": float(self.model.optimizer.learning_rate.numpy())}
 
 
 class Chronicle(keras.callbacks.Callback):
@@ -112,13 +113,13 @@ class Keeper(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         if self.done:  # Keras has just reset them
-            assign(self.model.metrics_variables, self.metrics)
+            put_tallies(self.model.metrics_variables, self.metrics)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.standing.step = self.done + batch + 1
         # After an epoch's last step, its end is near.
         if self.standing.step < self.steps and time.monotonic() - self.saved >= self.seconds:
-            self._save(values(self.model.metrics_variables))
+            self._save(tallies(self.model.metrics_variables))
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self.standing.epoch, self.standing.step, self.done = epoch + 1, 0, 0

@@ -33,11 +33,11 @@ def fit_on_features(
 def divided(model: keras.Model) -> tuple[keras.Model, keras.Model]:
     """The model up to its pooled features (n, channels), and from these to the probabilities, over the same layers."""
     pool = model.get_layer("pool")
-    base = keras.Model(model.input, pool.output)
     x = start = keras.Input(pool.output.shape[1:], name="features")
     for layer in model.layers[model.layers.index(pool) + 1 :]:
         x = layer(x)
-    return base, keras.Model(start, x, name="head")
+    with model.distribute_strategy.scope():
+        return keras.Model(model.input, pool.output), keras.Model(start, x, name="head")
 
 
 def features(base: keras.Model, pixels: np.ndarray, batch_size: int) -> np.ndarray:

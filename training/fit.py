@@ -16,6 +16,7 @@ from training.augment import WIDTH, apply, changes
 from training.callbacks import Chronicle, Keeper, Narrator, RecalibratedValidation, Stamp
 from training.checkpoints import Checkpoints
 from training.config import AugmentConfig, TrainConfig
+from training.devices import draw_apart, together
 from training.network import head_alone
 from training.objective import bare_loss, compile_classifier, targets
 from training.sampling import SamplingPlan
@@ -60,7 +61,8 @@ def fit(
     """Train on the plan's epochs: `head_epochs` of the head alone, then those of which one is kept.
 
     Args:
-        model: as built; afterwards it has the values that it had after the kept epoch.
+        model: as built, and trained on all devices of the strategy in whose scope it was; afterwards it has the
+            values that it had after the kept epoch.
         inputs: of shape (n, …), in the order of ``plan.images``: uint8 pixels, or whatever else the model takes.
             Only pixels can be augmented.
         validation: inputs and class numbers.
@@ -70,11 +72,12 @@ def fit(
     Raises:
         Diverged: a loss became NaN or infinite.
     """
-    training = _Training(model, plan, inputs, validation, config, augment, checkpoints)
-    for stage in training.left():
-        with head_alone(model) if stage.number == HEAD else nullcontext():
-            training.run(stage)
-    return training.kept()
+    with together(model):
+        training = _Training(model, plan, inputs, validation, config, augment, checkpoints)
+        for stage in training.left():
+            with head_alone(model) if stage.number == HEAD else nullcontext():
+                training.run(stage)
+        return training.kept()
 
 
 def stages(config: TrainConfig) -> list[Stage]:
@@ -128,7 +131,7 @@ class _Training:
         epochs = self.config.head_epochs + self.config.epochs
         log.info("going on from epoch %d/%d, after %d of its steps", standing.epoch + 1, epochs, standing.step)
         if not same_machine(found):
-            log.warning("another machine began this: the result will be equal up to rounding, not to the bit")
+            log.warning("another machine began this, or other devices: the result will not be the same to the bit")
         return standing, saved
 
     def left(self) -> list[Stage]:
@@ -147,6 +150,7 @@ class _Training:
     def _fit(self, stage: Stage, epochs: range, done: int) -> None:
         if done:
             self._build_metrics()
+        draw_apart(self.model)
         self.model.fit(
             _epochs(self.plan, self.inputs, self.outputs, self.augment, epochs, done),
             class_weight=self.plan.class_weights,
@@ -230,4 +234,7 @@ def _changes(plan: SamplingPlan, augment: AugmentConfig, side: int, epochs: rang
 
 def _labelled(data: tuple[np.ndarray, np.ndarray], outputs: int, batch_size: int) -> tf.data.Dataset:
     inputs, labels = data
-    return tf.data.Dataset.from_tensor_slices((inputs, targets(labels, outputs))).batch(batch_size)
+    # Keras adds the devices' parts of the first batch up to see what data look like, so they must be equal.
+    devices = tf.distribute.get_strategy().num_replicas_in_sync
+    even = min(batch_size, len(inputs)) // devices * devices
+    return tf.data.Dataset.from_tensor_slices((inputs, targets(labels, outputs))).batch(even)

@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
@@ -26,8 +26,8 @@ _CODE = Path(__file__).parent
 _PROCESSORS = Path("/proc/cpuinfo")
 
 
-def record(run: Run, step: str, begun: float) -> None:
-    """Add a finished step: when it began (seconds since the epoch), how long it took, and in what environment."""
+def record(run: Run, step: str, begun: float, devices: Sequence[str] = ()) -> None:
+    """Add a finished step: when it began (seconds since the epoch), how long it took, in what environment, on what."""
     tree, here = read(run.store), environment()
     key = hashlib.sha256(as_json(here)).hexdigest()[:12]
     times = {
@@ -35,6 +35,7 @@ def record(run: Run, step: str, begun: float) -> None:
         "seconds": round(time.time() - begun, 1),
         "host": platform.node(),
         "environment": key,
+        **({"devices": list(devices)} if devices else {}),
     }
     steps = tree.get("steps", {}) | {step: times}
     origins = tree if step != "ingest" and "made_from" in tree else _origins(run)

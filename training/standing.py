@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from training.checkpoints import Checkpoint
+from training.devices import found, names
 from training.provenance import environment
 
 # Keras's own callbacks forget these at the beginning of each `fit`.
@@ -107,7 +108,8 @@ def machine() -> dict[str, Any]:
     """All that the last bits of the numbers depend on besides code, settings and data."""
     here = environment()
     versions = {name: here["versions"].get(name) for name in ("keras", "numpy", "tensorflow")}
-    return {**{name: here[name] for name in ("processor", "threads", "python")}, "versions": versions}
+    facts = {name: here[name] for name in ("processor", "threads", "python")}
+    return {**facts, "devices": names(found()), "versions": versions}
 
 
 def same_machine(checkpoint: Checkpoint) -> bool:

@@ -136,7 +136,7 @@ def _restored(model: keras.Model, seed: int, first: int) -> Iterator[None]:
 
     Each layer's generator counts its draws, one a batch.
     """
-    generators = _seed_states(model)
+    generators = seed_states(model)
     variables = [*model.non_trainable_variables, *generators]
     before = [variable.numpy() for variable in variables]
     try:
@@ -147,7 +147,8 @@ def _restored(model: keras.Model, seed: int, first: int) -> Iterator[None]:
         put_back(variables, before)
 
 
-def _seed_states(model: keras.Model) -> list[Any]:
+def seed_states(model: keras.Model) -> list[Any]:
+    """Where the model's layers stand in their random numbers."""
     states = {}
     for layer in model._flatten_layers():
         for generator in getattr(layer, "_seed_generators", []):

@@ -143,7 +143,7 @@ def _work(run: Run, step: str, module: ModuleType, extra: str) -> None:
     forget(run, STEPS[STEPS.index(step) :])
     module.work(run)
     mark_done(run, step, module.INPUTS, module.OUTPUTS, extra)
-    record(run, step, begun)
+    record(run, step, begun, module.computed_on(run) if hasattr(module, "computed_on") else ())
     log.info("%s: done in %.1f s", step, time.time() - begun)
 
 

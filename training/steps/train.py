@@ -8,6 +8,7 @@ import numpy as np
 
 from training.checkpoints import Checkpoints
 from training.determinism import make_deterministic
+from training.devices import names, strategy, used
 from training.features import divided, features, fit_on_features
 from training.fit import Fitted, fit, history_csv
 from training.network import build_model, to_bytes
@@ -33,6 +34,11 @@ def work(run: Run) -> None:
     _keep(run, *(_on_features if run.config.model.policy == "features" else _on_pixels)(run, plan))
 
 
+def computed_on(run: Run) -> list[str]:
+    """The devices that train, for the run's provenance."""
+    return names(used(run.config.train.batch_size))
+
+
 def tidy(run: Run) -> None:
     """What an interrupted training would have gone on from is of no use once it is done."""
     _checkpoints(run).clear()
@@ -40,7 +46,8 @@ def tidy(run: Run) -> None:
 
 def _model(run: Run) -> keras.Model:
     make_deterministic(run.config.seed)
-    return build_model(run.config.model, len(run.config.data.classes))
+    with strategy(run.config.train.batch_size).scope():
+        return build_model(run.config.model, len(run.config.data.classes))
 
 
 def _on_pixels(run: Run, plan: SamplingPlan) -> tuple[keras.Model, Fitted]:

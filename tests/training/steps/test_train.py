@@ -1,9 +1,11 @@
 import csv
 import io
+import json
 
 from tests.conftest import SOLAR_CELLS, small_settings
 from training.backbones import build_backbone
 from training.config import load_config
+from training.devices import names, used
 from training.network import backbone_of, from_bytes
 from training.steps import STEPS, run_step
 from training.store import open_store
@@ -22,3 +24,4 @@ def test_features_are_trained_on_and_an_ordinary_model_comes_out(few_cells, tmp_
     assert all(one.tobytes() == other.tobytes() for one, other in zip(found, pretrained, strict=True))
     row = next(csv.DictReader(io.StringIO(store.read("history.csv").decode())))
     assert float(row["stage"]) == 2 and float(row["cross_entropy"]) > 0
+    assert json.loads(store.read("provenance.json"))["steps"]["train"]["devices"] == names(used(8))
