@@ -40,9 +40,17 @@ def made_from(config: RunConfig, data_sha256: str) -> str:
         "settings": config.model_dump(mode="json", exclude=_INDIFFERENT),
         "weights": _weights(config.model.weights),
         "code": code_sha256(),
-        "libraries": {name: metadata.version(name) for name in _LIBRARIES},
+        "libraries": {name: _release(name) for name in _LIBRARIES},
     }
     return hashlib.sha256(as_json(parts)).hexdigest()
+
+
+def _release(library: str) -> str:
+    """Its version; TensorFlow without CUDA, as in the image, goes by another name."""
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return metadata.version(f"{library}-cpu")
 
 
 def code_sha256() -> str:

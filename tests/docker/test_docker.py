@@ -9,14 +9,13 @@ import stat
 import subprocess
 import sys
 import tomllib
-from fnmatch import fnmatch
-from pathlib import Path
 
 import pytest
 import yaml
 from cryptography.fernet import Fernet
 
 from tests.conftest import ROOT
+from tests.docker.dockerfile import image_environment, of
 
 DOCKER = ROOT / "docker"
 COMPOSE = (DOCKER / "compose.yaml").read_text()
@@ -39,26 +38,6 @@ for option in options:
         unknown.append(option)
 print(unknown)
 """
-
-
-def instructions():
-    """The Dockerfile as pairs of instruction and rest."""
-    text = re.sub(r"^#.*\n", "", (DOCKER / "Dockerfile").read_text(), flags=re.MULTILINE).replace("\\\n", " ")
-    return [tuple(line.split(maxsplit=1)) for line in text.splitlines() if line.strip()]
-
-
-def of(name):
-    return [rest for instruction, rest in instructions() if instruction == name]
-
-
-def image_environment():
-    return dict(pair.split("=", 1) for rest in of("ENV") for pair in rest.split())
-
-
-def copied():
-    """What the Dockerfile copies out of the checkout."""
-    lines = [rest.split() for rest in of("COPY") if not rest.startswith("--from=")]
-    return [source for *sources, _ in lines for source in sources]
 
 
 def written_secrets(folder):
@@ -109,9 +88,8 @@ def test_no_secret_is_written_in_the_file():
 
 
 def test_images_are_pinned():
-    images = [service["image"] for service in SERVICES.values()] + of("ARG")
+    images = [service["image"] for service in SERVICES.values()]
     assert all(re.search(r":\d+\.\d+(\.\d+)?(-[a-z-]+)?$", image) for image in images), images
-    assert set(of("FROM")) == {"${PYTHON_IMAGE} AS build", "${PYTHON_IMAGE}"}
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert {service["image"] for service in OURS.values()} == {f"nightshift:{version}"}
 
@@ -170,43 +148,7 @@ def test_secrets_are_good_ones(tmp_path):
     assert all(re.fullmatch(r"[\w-]{64}", value) for name, value in secrets.items() if name != "AIRFLOW_FERNET_KEY")
 
 
-# --- Dockerfile, .dockerignore
-
-
-def test_the_image_does_not_run_as_root():
-    assert of("USER")[-1] == "50000:50000"
-    made = {words for rest in of("RUN") for words in re.findall(r"--[ug]id \d+", rest)}
-    assert made == {"--uid 50000", "--gid 50000"}
-    assert "user" not in {key for service in OURS.values() for key in service}
-
-
-def test_every_source_exists_and_reaches_the_build():
-    patterns = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and line[0] != "#"]
-    assert patterns[0] == "*"
-    # Hidden files are left out, save the one that tells Airflow which plugins only its API server needs.
-    assert {pattern[1:] for pattern in patterns if pattern[0] == "!"} == {*copied(), "plugins/.airflowignore"}
-    assert patterns.index("!plugins/.airflowignore") > patterns.index("**/.*")
-    assert [source for source in copied() if not (ROOT / source).exists()] == []
-    # What is left out again after that is rubbish and secrets, never code.
-    left_out = [pattern.removeprefix("**/") for pattern in patterns[1:] if pattern[0] != "!"]
-
-    def ignored(path):
-        return any(fnmatch(part, name) for part in Path(path).parts for name in left_out)
-
-    assert ignored("training/__pycache__/x.pyc")
-    assert ignored("training/.env")
-    files = [path.relative_to(ROOT) for source in copied() for path in (ROOT / source).rglob("*")]
-    code = [path for path in files if path.suffix in {".py", ".yaml", ".jinja"}]
-    assert len(code) > 20
-    assert [path for path in code if ignored(path)] == []
-
-
-def test_the_sample_images_are_not_installed():
-    text = (DOCKER / "Dockerfile").read_text()
-    assert "requirements-demo" not in text
-    assert "elpv" not in (ROOT / "requirements.txt").read_text()
-    code = {"training", "plugins", "dags", "docs/runbook.md"}
-    assert set(copied()) == {"LICENSE", "requirements.txt", "requirements-postgres.txt", *code}
+# --- volumes and the image; see test_image.py
 
 
 @pytest.mark.parametrize("name", sorted(OURS))

@@ -3,6 +3,7 @@
 import json
 import shutil
 from datetime import date
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,13 @@ def test_other_images_are_new(night, model):
 def test_so_is_other_code(night, model, monkeypatch):
     monkeypatch.setattr("training.novelty.code_sha256", lambda: "other")
     assert _tonight(night, model) is None
+
+
+def test_tensorflow_without_cuda_is_the_same_library(model, monkeypatch):
+    installed, before = metadata.version, made_from(model, "0")
+    other = {"tensorflow": "tensorflow-of-no-kind", "tensorflow-cpu": "tensorflow"}
+    monkeypatch.setattr(metadata, "version", lambda name: installed(other.get(name, name)))
+    assert made_from(model, "0") == before
 
 
 def test_other_weights_are_new_whatever_their_file_is_called(model, tmp_path):
