@@ -1,6 +1,6 @@
 # `make run` trains one night through a real Airflow; see README.md. Everything is kept inside this checkout.
 .DEFAULT_GOAL := help
-.PHONY: help run study ui test soak lint clean
+.PHONY: help run study ui test test-production soak lint clean
 
 # The first of these that starts and is a Python Nightshift runs on; a pyenv shim may exist and not start.
 PYTHON := $(shell for python in python3 python3.11 python3.12 python3.13 /usr/bin/python3; do \
@@ -9,7 +9,7 @@ PYTHON := $(shell for python in python3 python3.11 python3.12 python3.13 /usr/bi
 INSTALL = $(if $(PYTHON),$(PYTHON) runner/install.py,$(error Python: found none, expected 3.11 to 3.13 with venv))
 
 help: ## What can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## One night: make run ARGS="--set train.epochs=2"
 	@exec $(INSTALL) -- -m runner run $(ARGS)
@@ -24,6 +24,10 @@ ui: ## Airflow with its pages, until Ctrl-C
 test: lint ## All checks and tests
 	@exec $(INSTALL) --dev -- -m pytest -n 2 --dist loadfile $(ARGS)
 
+test-production: ## Nights on real PostgreSQL, Redis and Celery workers, as docker/compose.yaml has them
+	@sh tests/production/servers.sh
+	@exec $(INSTALL) --production -- -m pytest -m production tests/production $(ARGS)
+
 soak: ## The long tests that `make test` leaves out
 	@exec $(INSTALL) --dev -- -m pytest -n 2 --dist loadfile -m soak $(ARGS)
 
@@ -33,5 +37,5 @@ lint: ## ruff and mypy
 	@$(INSTALL) --dev -- -m mypy
 
 clean: ## Remove what was made, except data/ and runs/
-	@rm -rf .venv .airflow build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	@rm -rf .venv .venv-production .airflow build *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

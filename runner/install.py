@@ -1,6 +1,6 @@
 """Makes `.venv` from the pinned requirements, once for each change of them; standard library only.
 
-python3 runner/install.py [--dev] [--] [arguments for the environment's python …]
+python3 runner/install.py [--dev | --production] [--] [arguments for the environment's python …]
 """
 
 import argparse
@@ -16,6 +16,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parent.parent
 RUNTIME = ("requirements.txt", "requirements-demo.txt")
 DEVELOPMENT = (*RUNTIME, "requirements-dev.txt")
+PRODUCTION = (*DEVELOPMENT, "requirements-production.txt")
 SECONDS = "NIGHTSHIFT_INSTALL_SECONDS"
 _OLDEST, _NEWEST = (3, 11), (3, 13)
 _TELL_EVERY = 5.0
@@ -27,12 +28,14 @@ class InstallError(Exception):
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="install.py", description="Make the environment, then run its python.")
-    parser.add_argument("--dev", action="store_true", help="also what the tests need")
+    more = parser.add_mutually_exclusive_group()
+    more.add_argument("--dev", action="store_true", help="also what the tests need")
+    more.add_argument("--production", action="store_true", help="an environment apart, with production's services too")
     parser.add_argument("then", nargs=argparse.REMAINDER, help="arguments for the environment's python")
     options = parser.parse_args(arguments)
     began = time.monotonic()
     try:
-        python = ensure(CHECKOUT, DEVELOPMENT if options.dev else RUNTIME)
+        python = _wanted(options)
     except InstallError as error:
         print(f"install: {error}", file=sys.stderr)
         return 1
@@ -46,10 +49,17 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def ensure(checkout: Path, files: tuple[str, ...]) -> Path:
-    """The environment's python, with at least `files` installed; does nothing when they are."""
+def _wanted(options: argparse.Namespace) -> Path:
+    # Airflow finds providers by itself: production's must not be where everything else is run and tested.
+    if options.production:
+        return ensure(CHECKOUT, PRODUCTION, ".venv-production")
+    return ensure(CHECKOUT, DEVELOPMENT if options.dev else RUNTIME)
+
+
+def ensure(checkout: Path, files: tuple[str, ...], name: str = ".venv") -> Path:
+    """The python of the environment `name`, with at least `files` installed; does nothing when they are."""
     _check_version()
-    venv = checkout / ".venv"
+    venv = checkout / name
     python, stamp = venv / "bin" / "python", venv / "nightshift-stamp"
     wanted = fingerprint(checkout, files)
     if _runs(python) and wanted in _stamps(stamp):

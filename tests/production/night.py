@@ -1,0 +1,56 @@
+"""Nights on the cluster: triggered as in the form, followed to their end."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from runner.api import Api
+from tests.production.cluster import Cluster, wait_for
+from training.config import RunConfig, load_config
+from training.form import FORCE, form_changes
+from training.run_folder import run_uri_for
+from training.store import Store, open_store
+
+DAG = "retrain_solar_cells"
+_SECONDS = 900.0
+
+
+@dataclass(frozen=True)
+class Night:
+    """A run that was triggered."""
+
+    api: Api
+    run_id: str
+    config: RunConfig
+
+    @property
+    def store(self) -> Store:
+        return open_store(run_uri_for(self.config, self.run_id))
+
+    def tasks(self) -> dict[str, dict[str, Any]]:
+        return {task["task_id"]: task for task in self.api.tasks(DAG, self.run_id)}
+
+    def wait_until_it_trains(self) -> None:
+        """Until there is a checkpoint that another process could go on from."""
+        wait_for(lambda: any(key.endswith(".npz") for key in self.store.list("checkpoint/state/")), "a checkpoint")
+
+    def end(self) -> str:
+        """The state it ends in."""
+        wait_for(lambda: self.api.run_state(DAG, self.run_id) in ("success", "failed"), "the night", seconds=_SECONDS)
+        return self.api.run_state(DAG, self.run_id)
+
+
+def trigger(cluster: Cluster, champion: str) -> Night:
+    """A night whose champion is its own, so that no night is compared with another's."""
+    model = cluster.checkout / "dags" / "models" / "solar_cells.yaml"
+    base, config = load_config(model), load_config(model, {"store.champion": champion})
+    api = cluster.api()
+    api.pause(DAG, paused=False)
+    return Night(api, api.trigger(DAG, form_changes(config, base) | {FORCE: True}), config)
+
+
+def worker_that_trains(cluster: Cluster, night: Night) -> str:
+    pid = night.tasks()["train"]["pid"]
+    for name in ("worker", "worker-training"):
+        if pid in {process.pid for process in cluster.processes_of(cluster.processes[name].pid)}:
+            return name
+    raise AssertionError(f"no worker has a process {pid}")

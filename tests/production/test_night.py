@@ -1,0 +1,66 @@
+"""Nights on Celery workers, PostgreSQL, Redis and S3: left alone, with a worker lost, with servers restarted."""
+
+import time
+
+import pytest
+
+from tests.nights import assert_equal
+from tests.production.cluster import wait_for
+from tests.production.night import DAG, trigger, worker_that_trains
+from training.steps import STEPS
+
+# The mapped tasks of a model that trains on pixels.
+SHARDS = ("ingest_shards", "moment_shards", "evaluate_shards")
+pytestmark = pytest.mark.production
+# Longer than any of a task's attempts to reach a server takes by itself.
+_AWAY = 10.0
+
+
+def test_a_night_on_workers_is_the_one_without_airflow(cluster, store, alone):
+    night = trigger(cluster, f"{store}/champions/workers")
+    assert night.end() == "success"
+    tasks = night.tasks()
+    assert tasks.keys() == {*STEPS, *SHARDS}
+    assert {task["state"] for task in tasks.values()} == {"success"}
+    assert {task["try_number"] for task in tasks.values()} == {1}
+    assert tasks["train"]["queue"] == "training" and tasks["ingest"]["queue"] == "default"
+    assert_equal(night.store, alone)
+
+
+def test_a_training_whose_worker_is_lost_goes_on_at_the_other(cluster, store, alone):
+    night = trigger(cluster, f"{store}/champions/lost")
+    night.wait_until_it_trains()
+    lost = worker_that_trains(cluster, night)
+    cluster.kill(lost)
+    assert night.end() == "success"
+    assert night.tasks()["train"]["try_number"] == 2
+    told = [str(record.get("event")) for record in night.api.log(DAG, night.run_id, "train", 2)]
+    assert any("going on from epoch" in line for line in told), told
+    assert_equal(night.store, alone)
+    cluster.start(lost)
+    cluster.wait_healthy(lost)
+
+
+def test_redis_and_postgresql_may_restart_while_it_trains(cluster, store, alone):
+    night = trigger(cluster, f"{store}/champions/restarts")
+    night.wait_until_it_trains()
+    for name in ("redis", "postgres"):
+        cluster.stop(name)
+        time.sleep(_AWAY)
+        cluster.start(name)
+        cluster.wait_healthy(name)
+    assert night.end() == "success"
+    assert night.tasks()["train"]["try_number"] == 1
+    assert_equal(night.store, alone)
+
+
+def test_what_is_due_while_redis_is_away_is_done_when_it_is_back(cluster, store, alone):
+    """The scheduler hands tasks to Redis; those it cannot hand over must wait, not fail."""
+    cluster.stop("redis")
+    night = trigger(cluster, f"{store}/champions/redis")
+    wait_for(lambda: night.tasks()["ingest"]["state"] == "queued", "the first task to be due")
+    time.sleep(_AWAY)
+    cluster.start("redis")
+    assert night.end() == "success"
+    assert {task["try_number"] for task in night.tasks().values()} == {1}
+    assert_equal(night.store, alone)
