@@ -194,12 +194,9 @@ class Cluster:
             command = [*_as_postgres(), *command]
         if name == "s3" or not self.service(name).read_only or not can_contain():
             return command
-        volumes = (
-            [self._database]
-            if name == "postgres"
-            else [self.home(name) / "data", self.folder / "logs", self.checkout / "runs"]
-        )
-        return contained([self.home(name) / "tmp", *volumes], command)
+        home = self.home(name)
+        others = [self._database] if name == "postgres" else [self.folder / "logs", self.checkout / "runs"]
+        return contained([home / "tmp", home / "data", *others], command)
 
     def _command(self, name: str) -> list[str]:
         """The file's command, that of PostgreSQL's image, which is not written there, or what stands for the store."""
@@ -270,9 +267,7 @@ def secrets(folder: Path) -> dict[str, str]:
     folder.mkdir()
     shutil.copy(compose.DOCKER / "secrets.sh", folder)
     subprocess.run(["sh", folder / "secrets.sh"], check=True, capture_output=True)
-    return dict(
-        line.split("=", 1) for line in (folder / ".env").read_text().splitlines() if "=" in line and line[0] != "#"
-    )
+    return dict(re.findall(r"^(\w+)=(.*)$", (folder / ".env").read_text(), re.MULTILINE))
 
 
 def wait_for(holds: Callable[[], bool], what: str, log: Path | None = None, seconds: float = _START_SECONDS) -> None:

@@ -16,10 +16,9 @@ from training.config import load_config, to_json
 from training.store import Store, open_store
 
 BUCKET = "nightshift"
-# The night that is compared everywhere: three epochs, with checkpoints within them.
-NIGHT = (
-    small_settings(f"s3://{BUCKET}/cells", f"s3://{BUCKET}") | OPEN | {"train.epochs": 3, "train.checkpoint_seconds": 2}
-)
+# The night that is compared everywhere: two epochs, with checkpoints within them.
+CHECKPOINTS = {"train.epochs": 2, "train.checkpoint_seconds": 2}
+NIGHT = small_settings(f"s3://{BUCKET}/cells", f"s3://{BUCKET}") | OPEN | CHECKPOINTS
 # What the model's file says besides, where the night runs on workers.
 ON_WORKERS: dict[str, object] = {"scale.shards": 4}
 

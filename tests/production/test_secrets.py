@@ -17,15 +17,8 @@ pytestmark = pytest.mark.production
 # What Airflow, Celery, PostgreSQL, Redis and the stores come with, or are shown with in their manuals.
 USUAL = (
     *("airflow:airflow", "admin:admin", "postgres:postgres", "root:root", "guest:guest", "minioadmin", "rustfsadmin"),
-    *(
-        "temporary_key",
-        "changeme",
-        "change_me",
-        "secret_key = secret",
-        "password = password",
-        "redis://redis",
-        "redis://:@",
-    ),
+    *("temporary_key", "changeme", "change_me", "secret_key = secret", "password = password"),
+    *("redis://redis", "redis://:@"),
 )
 PASSWORDS = ("airflow", "admin", "password", "postgres", "redis", "results", "nightshift", "changeme", "secret", " ")
 SECRET = re.compile(r"PASSWORD|SECRET|_KEY$")
