@@ -55,5 +55,5 @@ def test_redis_and_postgresql_may_restart_while_a_night_is_at_it(cluster, store,
         cluster.start(name)
         cluster.wait_healthy(name)
     assert night.end() == "success"
-    assert {name: task["try_number"] for name, task in night.tasks().items()} == dict.fromkeys(STEPS, 1)
+    assert {task["try_number"] for task in night.tasks().values()} == {1}
     assert_equal(night.store, alone)
