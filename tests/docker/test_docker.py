@@ -17,6 +17,7 @@ import yaml
 from cryptography.fernet import Fernet
 
 from tests.conftest import ROOT
+from tests.production import compose
 
 DOCKER = ROOT / "docker"
 COMPOSE = (DOCKER / "compose.yaml").read_text()
@@ -111,6 +112,14 @@ def test_no_secret_is_written_in_the_file():
             if secret.search(name):
                 assert re.fullmatch(r"\$\{\w+:\?[^}]+\}", value), name
             assert not re.search(r"://[^/@]*:[^$@/]+@", str(value)), f"{name} holds a literal password"
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_without_secrets_no_service_can_be_started(name, tmp_path):
+    told = compose.service(name, written_secrets(tmp_path))
+    assert "${" not in str(told)
+    with pytest.raises(KeyError, match="docker/secrets.sh"):
+        compose.service(name, {})
 
 
 def test_images_are_pinned():
