@@ -118,7 +118,7 @@ def test_no_secret_is_written_in_the_file():
 def test_without_secrets_no_service_can_be_started(name, tmp_path):
     told = compose.service(name, written_secrets(tmp_path))
     assert "${" not in str(told)
-    with pytest.raises(KeyError, match="docker/secrets.sh"):
+    with pytest.raises(KeyError, match="run docker/secrets"):
         compose.service(name, {})
 
 
