@@ -164,7 +164,7 @@ def test_a_message_outlives_the_longest_night():
     assert int(told["AIRFLOW__EXECUTION_API__JWT_EXPIRATION_TIME"]) * 0.2 >= lost
     # Each failed heartbeat is tried so often, and waits for at least a second between.
     tries = int(told["AIRFLOW__WORKERS__EXECUTION_API_RETRIES"]) - 1
-    assert int(told["AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS"]) * tries >= 0.9 * lost
+    assert int(told["AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS"]) * tries >= lost
     assert SERVICES["worker"]["environment"].items() <= SERVICES["scheduler"]["environment"].items()
 
 
