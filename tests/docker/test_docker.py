@@ -16,6 +16,7 @@ from cryptography.fernet import Fernet
 
 from tests.conftest import ROOT
 from tests.docker.dockerfile import image_environment, of
+from tests.production import compose
 
 DOCKER = ROOT / "docker"
 COMPOSE = (DOCKER / "compose.yaml").read_text()
@@ -92,6 +93,14 @@ def test_no_secret_is_written_in_the_file():
             assert not re.search(r"://[^/@]*:[^$@/]+@", str(value)), f"{name} holds a literal password"
 
 
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_without_secrets_no_service_can_be_started(name, tmp_path):
+    told = compose.service(name, written_secrets(tmp_path))
+    assert "${" not in str(told)
+    with pytest.raises(KeyError, match="run docker/secrets"):
+        compose.service(name, {})
+
+
 def test_images_are_pinned():
     images = [service["image"] for service in SERVICES.values()]
     assert all(re.search(r":v?\d+\.\d+(\.\d+)?(-[a-z-]+)?$", image) for image in images), images
@@ -133,7 +142,7 @@ def test_a_message_outlives_the_longest_night():
     assert int(told["AIRFLOW__EXECUTION_API__JWT_EXPIRATION_TIME"]) * 0.2 >= lost
     # Each failed heartbeat is tried so often, and waits for at least a second between.
     tries = int(told["AIRFLOW__WORKERS__EXECUTION_API_RETRIES"]) - 1
-    assert int(told["AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS"]) * tries >= 0.9 * lost
+    assert int(told["AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS"]) * tries >= lost
     assert SERVICES["worker"]["environment"].items() <= SERVICES["scheduler"]["environment"].items()
 
 

@@ -24,14 +24,14 @@ from runner import processes
 from runner.api import Api
 from runner.ports import LOCALHOST, reserved_ports
 from tests.conftest import ROOT
-from tests.production import compose
+from tests.production import compose, machine
 
 AIRFLOW = ("api-server", "dag-processor", "triggerer", "scheduler", "worker", "worker-training")
 ADMIN = "admin"
 # What the tests change, to the services of Airflow.
 TESTED = {
-    # A lost worker is noticed in less than a minute, not in ten.
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "40",
+    # A lost worker is noticed in a minute, not in ten.
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
     # Nights begin when a test says so.
     "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",
     # A container's own address is not reached from elsewhere; this machine's is.
@@ -42,14 +42,6 @@ _PORTS = {"postgres": 5432, "redis": 6379, "s3": 7070, "api-server": 8080}
 _HOSTS = re.compile(r"(?<=[@/])(?:postgres|redis|s3|api-server)(?=:\d)")
 _SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 _START_SECONDS = 300.0
-# A root file system that cannot be written, save for the folders before `--`.
-_CONTAINED = """
-mount --make-rprivate /
-while [ "$1" != -- ]; do mount --bind "$1" "$1"; shift; done
-mount -o remount,bind,ro /
-shift
-exec setpriv --no-new-privs "$@"
-"""
 
 
 class Cluster:
@@ -60,7 +52,6 @@ class Cluster:
         self.ports = dict(zip(_PORTS, ports, strict=True))
         self.variables = secrets(folder / "secrets")
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.restarts: dict[str, int] = {}
         self._lock, self._ending = threading.RLock(), threading.Event()
 
     @property
@@ -71,8 +62,8 @@ class Cluster:
     def checkout(self) -> Path:
         return self.folder / "nightshift"
 
-    def api(self, user: str = ADMIN, password: str | None = None) -> Api:
-        return Api(self.url, user, password or self.variables["AIRFLOW_ADMIN_PASSWORD"])
+    def api(self) -> Api:
+        return Api(self.url, ADMIN, self.variables["AIRFLOW_ADMIN_PASSWORD"])
 
     def service(self, name: str) -> compose.Service:
         return compose.service(name, self.variables, lambda text: self._moved(name, text))
@@ -80,7 +71,7 @@ class Cluster:
     def environment(self, name: str) -> dict[str, str]:
         """Everything that a service's processes are told; nothing is inherited but where programs are."""
         temporary = str(self.home(name) / "tmp")
-        own = {"PATH": f"{Path(sys.executable).parent}:{_postgres_programs()}:{_SYSTEM_PATH}", "LANG": "C.UTF-8"}
+        own = {"PATH": f"{Path(sys.executable).parent}:{machine.postgres_programs()}:{_SYSTEM_PATH}", "LANG": "C.UTF-8"}
         own |= {processes.MARKER: str(self.folder), "HOME": temporary, "TMPDIR": temporary}
         if name in ("postgres", "redis", "s3"):
             return own | self.service(name).environment
@@ -149,7 +140,7 @@ class Cluster:
 
     def bring_up(self) -> None:
         """In the order of `depends_on`."""
-        self._make_database()
+        machine.make_database(self._database, self.environment("postgres"))
         self.start("s3", "postgres", "redis")
         self.wait_healthy("postgres", "redis")
         init = self._run("init", self.service("init").command or [])
@@ -164,10 +155,8 @@ class Cluster:
         while not self._ending.wait(0.5):
             with self._lock:
                 for name in [name for name, process in self.processes.items() if process.poll() is not None]:
-                    if self._ending.is_set() or not (name == "s3" or self.service(name).restarts):
-                        continue
-                    self.restarts[name] = self.restarts.get(name, 0) + 1
-                    self.start(name)
+                    if self.service(name).restarts and not self._ending.is_set():
+                        self.start(name)
 
     def end(self) -> None:
         self._ending.set()
@@ -191,12 +180,12 @@ class Cluster:
 
     def _contained(self, name: str, command: list[str]) -> list[str]:
         if name == "postgres":
-            command = [*_as_postgres(), *command]
-        if name == "s3" or not self.service(name).read_only or not can_contain():
+            command = machine.as_postgres(command)
+        if name == "s3" or not self.service(name).read_only or not machine.can_contain():
             return command
         home = self.home(name)
         others = [self._database] if name == "postgres" else [self.folder / "logs", self.checkout / "runs"]
-        return contained([home / "tmp", home / "data", *others], command)
+        return machine.contained([home / "tmp", home / "data", *others], command)
 
     def _command(self, name: str) -> list[str]:
         """The file's command, that of PostgreSQL's image, which is not written there, or what stands for the store."""
@@ -209,27 +198,6 @@ class Cluster:
     @property
     def _database(self) -> Path:
         return self.folder / "postgres"
-
-    def _make_database(self) -> None:
-        """As the image's entry point does at its first start."""
-        told, password = self.service("postgres").environment, self.folder / "password"
-        password.write_text(told["POSTGRES_PASSWORD"])
-        self._database.mkdir(mode=0o700)
-        for path in (password, self._database):
-            if _as_postgres():
-                shutil.chown(path, "postgres", "postgres")
-        words = ["initdb", "--auth-host=scram-sha-256", "--auth-local=reject", f"--pwfile={password}"]
-        words += ["-D", str(self._database), "-U", told["POSTGRES_USER"], "--no-sync"]
-        self._as_postgres_once(words)
-        single = ["postgres", "--single", "-D", str(self._database), "postgres"]
-        self._as_postgres_once(single, input=f"CREATE DATABASE {told['POSTGRES_DB']}\n")
-
-    def _as_postgres_once(self, words: list[str], **more: str) -> None:
-        command = [*_as_postgres(), *words]
-        done = subprocess.run(
-            command, env=self.environment("postgres"), cwd="/", capture_output=True, text=True, check=False, **more
-        )
-        assert done.returncode == 0, done.stderr
 
     def _moved(self, name: str, text: str) -> str:
         """Where a place of a container is on this machine."""
@@ -257,8 +225,7 @@ def running(models: dict[str, str]) -> Iterator[Cluster]:
             yield cluster
         finally:
             cluster.end()
-            left = [*processes.marked(folder), *processes.remembered(folder)]
-    assert left == []
+    assert [one for one in psutil.process_iter(["cwd"]) if str(one.info["cwd"]).startswith(str(folder))] == []
     shutil.rmtree(folder)
 
 
@@ -278,16 +245,6 @@ def wait_for(holds: Callable[[], bool], what: str, log: Path | None = None, seco
         time.sleep(1)
 
 
-def can_contain() -> bool:
-    """Whether this machine lets us make a service's root file system read-only."""
-    return subprocess.run(contained([], ["true"]), capture_output=True, check=False).returncode == 0
-
-
-def contained(writable: list[Path], command: list[str]) -> list[str]:
-    """The command where nothing but the folders `writable` can be written."""
-    return ["unshare", "--mount", "sh", "-euc", _CONTAINED, "sh", *map(str, writable), "--", *command]
-
-
 def _put_code(checkout: Path, models: dict[str, str]) -> None:
     for part in ("training", "plugins", "dags", "docker"):
         shutil.copytree(ROOT / part, checkout / part, ignore=shutil.ignore_patterns("__pycache__", "models", ".env"))
@@ -297,12 +254,3 @@ def _put_code(checkout: Path, models: dict[str, str]) -> None:
     (checkout / "dags" / "models").mkdir()
     for name, text in models.items():
         (checkout / "dags" / "models" / name).write_text(text)
-
-
-def _postgres_programs() -> Path:
-    return max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
-
-
-def _as_postgres() -> list[str]:
-    """PostgreSQL refuses to run as root."""
-    return ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"] if os.geteuid() == 0 else []

@@ -31,7 +31,7 @@ class Night:
 
     def wait_until_it_trains(self) -> None:
         """Until there is a checkpoint that another process could go on from."""
-        wait_for(lambda: any(key.endswith(".npz") for key in self.store.list("checkpoint/state/")), "a checkpoint")
+        wait_for(lambda: any(one.key.endswith(".npz") for one in self.store.list("checkpoint/state/")), "a checkpoint")
 
     def end(self) -> str:
         """The state it ends in."""

@@ -30,7 +30,7 @@ def checkout(tmp_path):
     folder.mkdir()
     (folder / "pyproject.toml").write_text(PROJECT)
     (folder / "backend.py").write_text(BACKEND)
-    for name in install.DEVELOPMENT:
+    for name in install.PRODUCTION:
         (folder / name).write_text("")
     return folder
 
@@ -89,11 +89,13 @@ def test_what_cannot_be_installed_is_one_line(checkout, capsys):
     assert not (checkout / ".venv" / "nightshift-stamp").exists()
 
 
-def test_runs_what_follows_in_the_environment(checkout):
+@pytest.mark.parametrize(("flags", "venv"), [([], ".venv"), (["--production"], ".venv-production")])
+def test_runs_what_follows_in_the_environment(checkout, flags, venv):
     script = (Path(install.__file__).read_text(), checkout / "runner" / "install.py")
     script[1].parent.mkdir()
     script[1].write_text(script[0])
     code = f"import os, sys; print(sys.prefix, float(os.environ['{install.SECONDS}']) > 0, sys.argv[1:])"
-    command = [sys.executable, script[1], "--", "-c", code, "--set", "a.b=c d"]
+    command = [sys.executable, script[1], *flags, "--", "-c", code, "--set", "a.b=c d"]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert said[-1] == f"{checkout / '.venv'} True ['--set', 'a.b=c d']"
+    assert said[-1] == f"{checkout / venv} True ['--set', 'a.b=c d']"
+    assert [path.name for path in checkout.glob(".venv*")] == [venv]
