@@ -46,8 +46,8 @@ def store(cluster: Cluster, few_cells: Path) -> str:
 @pytest.fixture(scope="session")
 def alone(store: str) -> Store:
     """The same night without Airflow, in one process that nobody disturbs."""
-    settings = NIGHT | {"store.champion": f"{store}/champions/alone"}
+    settings = NIGHT | {"store.runs": f"{store}/alone/runs", "store.champion": f"{store}/alone/champion"}
     words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-    command = [sys.executable, "-m", "training", "run", "--config", str(SOLAR_CELLS), "--run", f"{store}/alone", *words]
+    command = [sys.executable, "-m", "training", "run", "--config", str(SOLAR_CELLS), "--run", f"{store}/alone/run", *words]
     subprocess.run(command, cwd=ROOT, check=True)
-    return open_store(f"{store}/alone")
+    return open_store(f"{store}/alone/run")

@@ -39,10 +39,10 @@ class Night:
         return self.api.run_state(DAG, self.run_id)
 
 
-def trigger(cluster: Cluster, champion: str) -> Night:
-    """A night whose champion is its own, so that no night is compared with another's."""
+def trigger(cluster: Cluster, store: str) -> Night:
+    """A night with runs and a champion of its own below the URI `store`: it is compared with none before it."""
     model = cluster.checkout / "dags" / "models" / "solar_cells.yaml"
-    base, config = load_config(model), load_config(model, {"store.champion": champion})
+    base, config = load_config(model), load_config(model, {"store.runs": f"{store}/runs", "store.champion": f"{store}/champion"})
     api = cluster.api()
     api.pause(DAG, paused=False)
     return Night(api, api.trigger(DAG, form_changes(config, base) | {FORCE: True}), config)

@@ -17,7 +17,7 @@ _AWAY = 10.0
 
 
 def test_a_night_on_workers_is_the_one_without_airflow(cluster, store, alone):
-    night = trigger(cluster, f"{store}/champions/workers")
+    night = trigger(cluster, f"{store}/workers")
     assert night.end() == "success"
     tasks = night.tasks()
     assert tasks.keys() == {*STEPS, *SHARDS}
@@ -28,7 +28,7 @@ def test_a_night_on_workers_is_the_one_without_airflow(cluster, store, alone):
 
 
 def test_a_training_whose_worker_is_lost_goes_on_at_the_other(cluster, store, alone):
-    night = trigger(cluster, f"{store}/champions/lost")
+    night = trigger(cluster, f"{store}/lost")
     night.wait_until_it_trains()
     lost = worker_that_trains(cluster, night)
     cluster.kill(lost)
@@ -44,7 +44,7 @@ def test_a_training_whose_worker_is_lost_goes_on_at_the_other(cluster, store, al
 def test_redis_and_postgresql_may_restart_while_a_night_is_at_it(cluster, store, alone):
     """What is due while Redis is away waits, a training goes on through both restarts, and nothing is tried twice."""
     cluster.stop("redis")
-    night = trigger(cluster, f"{store}/champions/restarts")
+    night = trigger(cluster, f"{store}/restarts")
     wait_for(lambda: night.tasks()["ingest"]["state"] == "queued", "the first task to be due")
     time.sleep(_AWAY)
     cluster.start("redis")
