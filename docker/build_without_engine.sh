@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # build_without_engine.sh [FOLDER]: builds docker/Dockerfile where there is no container engine, and runs nights in what was
 # built. For root on Debian 12: buildah, which needs no daemon, in a chroot, on a base made by debootstrap, since there may be
-# no image registry either. Needs 20 GB below FOLDER (default: a new one); the runs, logs and sizes stay there, no image does.
+# no image registry either. Needs 10 GB below FOLDER (default: a new one); the runs and logs stay there, no image does.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$(readlink -m "${1:-$(mktemp -d /var/tmp/nightshift_image.XXXXXX)}")
@@ -22,8 +22,9 @@ timed() { # name, command …
 finish() {
     local code=$?
     [ "$code" -eq 0 ] || { echo "$step failed; the end of $work/$step.log:" && tail -n 20 "$work/$step.log"; }
+    # Those of a run that was interrupted, and one that buildah leaves.
+    findmnt -rno TARGET | grep "^$work/storage/" | tac | xargs -r umount || true
     buildah rm --all >/dev/null 2>&1 || true
-    umount "$work/storage/overlay" 2>/dev/null || true # a mount of its own, which buildah leaves
     rm -rf "$work/storage" "$work/run" "$work/secrets" "$work/elpv" "$work/tmp"
     exit "$code"
 }
@@ -79,11 +80,11 @@ inside() { # image, command …: as the image's user, on a read-only root file s
     container=$(buildah from --isolation chroot "localhost/$1")
     root=$(buildah mount "$container")
     enter "$container" true # makes the places to mount at
-    touch "$root/run/.containerenv"
     mount --bind "$root" "$root"
     mount -o remount,bind,ro "$root"
+    mount -t tmpfs -o mode=0755 tmpfs "$root/run" # buildah makes and removes a file there
     enter "$container" "${@:2}" || code=$?
-    umount "$root"
+    umount "$root/run" "$root"
     buildah rm "$container" >/dev/null
     return "$code"
 }
