@@ -48,6 +48,6 @@ def alone(store: str) -> Store:
     """The same night without Airflow, in one process that nobody disturbs."""
     settings = NIGHT | {"store.runs": f"{store}/alone/runs", "store.champion": f"{store}/alone/champion"}
     words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-    command = [sys.executable, "-m", "training", "run", "--config", str(SOLAR_CELLS), "--run", f"{store}/alone/run", *words]
-    subprocess.run(command, cwd=ROOT, check=True)
+    night = [sys.executable, "-m", "training", "run", "--config", str(SOLAR_CELLS), "--run", f"{store}/alone/run"]
+    subprocess.run([*night, *words], cwd=ROOT, check=True)
     return open_store(f"{store}/alone/run")

@@ -42,7 +42,8 @@ class Night:
 def trigger(cluster: Cluster, store: str) -> Night:
     """A night with runs and a champion of its own below the URI `store`: it is compared with none before it."""
     model = cluster.checkout / "dags" / "models" / "solar_cells.yaml"
-    base, config = load_config(model), load_config(model, {"store.runs": f"{store}/runs", "store.champion": f"{store}/champion"})
+    own = {"store.runs": f"{store}/runs", "store.champion": f"{store}/champion"}
+    base, config = load_config(model), load_config(model, own)
     api = cluster.api()
     api.pause(DAG, paused=False)
     return Night(api, api.trigger(DAG, form_changes(config, base) | {FORCE: True}), config)

@@ -45,7 +45,7 @@ def test_redis_and_postgresql_may_restart_while_a_night_is_at_it(cluster, store,
     """What is due while Redis is away waits, a training goes on through both restarts, and nothing is tried twice."""
     cluster.stop("redis")
     night = trigger(cluster, f"{store}/restarts")
-    wait_for(lambda: night.tasks()["ingest"]["state"] == "queued", "the first task to be due")
+    wait_for(lambda: night.tasks()["ingest_shards"]["state"] == "queued", "the first task to be due")
     time.sleep(_AWAY)
     cluster.start("redis")
     night.wait_until_it_trains()
