@@ -1,10 +1,15 @@
 """What a folder and a bucket's prefix have in common."""
 
+import mmap
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from training.errors import StoreError, received
+
+
+Buffer = bytes | mmap.mmap
 
 
 class NotFound(StoreError):
@@ -36,6 +41,9 @@ class Store(Protocol):
     def read(self, key: str, at_most: int | None = None) -> bytes:
         """The whole content; raises NotFound, or TooLarge when it has more bytes than `at_most`, without reading it."""
 
+    def mapped(self, key: str) -> Buffer:
+        """The whole content, read where it is looked at; it stays whatever happens to `key`. Raises NotFound."""
+
     def write(self, key: str, content: bytes) -> None:
         """Replace or make `key`, whole or not at all."""
 
@@ -63,3 +71,9 @@ class Store(Protocol):
 def refuse_large(uri: str, size: int, at_most: int | None) -> None:
     if at_most is not None and size > at_most:
         raise TooLarge(received(uri, f"{size} bytes", f"at most {at_most}"))
+
+
+def mapping(file: BinaryIO) -> Buffer:
+    """The file's content, in memory only where it is looked at."""
+    empty = not os.fstat(file.fileno()).st_size
+    return b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

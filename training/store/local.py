@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import BinaryIO
 
 from training.disk_full import disk_full, is_disk_full
 from training.errors import StoreError, received
-from training.store.face import Entry, NotFound, refuse_large
+from training.store.face import Buffer, Entry, NotFound, mapping, refuse_large
 
 
 class LocalStore:
@@ -24,20 +25,13 @@ class LocalStore:
         self.root = root
 
     def read(self, key: str, at_most: int | None = None) -> bytes:
-        path = self._path(key)
-        self._refuse_outside(path, key)
-        try:
-            # Not blocking, since a named pipe would be waited for until somebody writes to it.
-            with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-                status = os.fstat(file.fileno())
-                if not stat.S_ISREG(status.st_mode):
-                    raise NotFound(received("key", self.uri(key), "a stored file"))
-                refuse_large(self.uri(key), status.st_size, at_most)
-                return file.read()
-        except OSError as error:
-            if error.errno in _NO_FILE:
-                raise NotFound(received("key", self.uri(key), "a stored file")) from None
-            raise _os_error(error, self.uri(key)) from error
+        with self._open(key) as file:
+            refuse_large(self.uri(key), os.fstat(file.fileno()).st_size, at_most)
+            return file.read()
+
+    def mapped(self, key: str) -> Buffer:
+        with self._open(key) as file:
+            return mapping(file)
 
     def write(self, key: str, content: bytes) -> None:
         path = self._path(key)
@@ -79,6 +73,21 @@ class LocalStore:
     def sweep(self) -> None:
         for path in self.root.rglob(f"{_TEMPORARY}*"):
             _remove_unless_being_written(path)
+
+    @contextmanager
+    def _open(self, key: str) -> Iterator[BinaryIO]:
+        path = self._path(key)
+        self._refuse_outside(path, key)
+        try:
+            # Not blocking, since a named pipe would be waited for until somebody writes to it.
+            with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise NotFound(received("key", self.uri(key), "a stored file"))
+                yield file
+        except OSError as error:
+            if error.errno in _NO_FILE:
+                raise NotFound(received("key", self.uri(key), "a stored file")) from None
+            raise _os_error(error, self.uri(key)) from error
 
     def _path(self, key: str) -> Path:
         if key.startswith("/") or ".." in key.split("/") or "\0" in key:

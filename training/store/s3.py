@@ -11,10 +11,11 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from tempfile import TemporaryFile
 from typing import Any, TypeVar
 
 from training.errors import StoreError, received
-from training.store.face import Entry, NotFound, refuse_large
+from training.store.face import Buffer, Entry, NotFound, mapping, refuse_large
 from training.store.s3_client import (
     AlreadyThere,
     Passing,
@@ -43,6 +44,12 @@ class S3Store:
 
     def read(self, key: str, at_most: int | None = None) -> bytes:
         return _patiently(lambda: self._read_once(key, at_most))
+
+    def mapped(self, key: str) -> Buffer:
+        with TemporaryFile() as file:
+            file.write(self.read(key))
+            file.flush()
+            return mapping(file)
 
     def write(self, key: str, content: bytes) -> None:
         if len(content) < several_parts().multipart_threshold:
