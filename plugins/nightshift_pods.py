@@ -1,6 +1,6 @@
 """What a task's pod gets beyond the pod template, where Airflow runs each in one (docker/kubernetes).
 
-The DAG asks for it while it is parsed. The kubernetes client, which takes a second to import, is imported for that alone.
+The DAG asks for it while it is parsed. The kubernetes client takes a second to import, and is imported for that alone.
 """
 
 import os
@@ -12,8 +12,8 @@ from training.errors import ConfigError, received
 if TYPE_CHECKING:
     from kubernetes.client import models as k8s
 
-# What each task's pod has for itself, and no more. Peak memory of the default night's seven steps, in processes of their
-# own, was 280, 327, 156, 2056, 1279, 1328 and 1934 MiB; Airflow's two processes in the pod take 240 more.
+# What each task's pod has for itself, and no more. Peak memory of the default night's seven steps, each in a process of
+# its own, was 280, 327, 156, 2056, 1279, 1328 and 1934 MiB; Airflow's two processes in the pod take 240 more.
 MEMORY = {
     "ingest": "1Gi",
     "validate": "1Gi",
@@ -35,7 +35,7 @@ def pod_override(task: str) -> "k8s.V1Pod":
     """What Airflow lays over the pod template for the DAG's task of that name.
 
     Resources replace the template's as a whole. Memory is promised in full, as a task that ran out of it would begin
-    anew; cores are not limited, so that none is idle. Raises ConfigError for a variable of the environment that does not fit.
+    anew; cores are not limited, so that none is idle. Raises ConfigError for a variable that does not fit.
     """
     from kubernetes.client import models as k8s
 

@@ -2,8 +2,9 @@
 # Prints the Secret `nightshift-servers` with new keys, for `kubectl create`, which never overwrites one that is there.
 # The database is given in the environment: arguments can be read by everybody on the host.
 set -eu
-: "${NIGHTSHIFT_DATABASE:?expected postgresql+psycopg2://USER:PASSWORD@HOST:5432/DATABASE?sslmode=verify-full}"
+: "${NIGHTSHIFT_DATABASE:?expected postgresql+psycopg2://USER:PASSWORD@HOST:5432/DATABASE}"
 case "$NIGHTSHIFT_DATABASE" in
+    *sslmode=*) echo "NIGHTSHIFT_DATABASE: received sslmode, expected it as PGSSLMODE in values.yaml" >&2; exit 2 ;;
     *[\'[:space:]]*) echo "NIGHTSHIFT_DATABASE: received a quote or white space, expected them percent-encoded" >&2; exit 2 ;;
 esac
 
