@@ -1,4 +1,4 @@
-"""docker/kubernetes and what each task's pod gets: by the kubernetes client's models, and through Airflow's own code."""
+"""docker/kubernetes and each task's pod: by the kubernetes client's models, and through Airflow's own code."""
 
 import copy
 import os
@@ -459,7 +459,9 @@ def test_the_script_makes_good_secrets_and_new_ones_each_time():
     assert len({*keys.values(), *other["stringData"].values()}) == 6
 
 
-@pytest.mark.parametrize("database", ["", "p://a:it's@db/a", "p://a:it@db/a\nkind: Pod", "p://a:it@db/a?sslmode=require"])
+@pytest.mark.parametrize(
+    "database", ["", "p://a:it's@db/a", "p://a:it@db/a\nkind: Pod", "p://a:it@db/a?sslmode=require"]
+)
 def test_the_script_refuses_what_would_break_the_secret(database):
     ended = printed(NIGHTSHIFT_DATABASE=database)
     assert ended.returncode and not ended.stdout and ended.stderr.count("\n") == 1
