@@ -23,6 +23,7 @@ from airflow.sdk import (
     SyncCallback,
     chain,
 )
+from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from training.config import SNAPSHOT, RunConfig, load_config
@@ -221,7 +222,12 @@ def _shards(step: str, model_file: Path, config: RunConfig, dag: DAG) -> list[An
     if step not in sharded(config):
         return []
     mapped = Shard.partial(
-        task_id=SHARDS[step], step=step, model_file=str(model_file), map_index_template="{{ task.shard + 1 }}", dag=dag
+        task_id=SHARDS[step],
+        step=step,
+        model_file=str(model_file),
+        map_index_template="{{ task.shard + 1 }}",
+        executor_config=_pod(SHARDS[step]),
+        dag=dag,
     )
     return [mapped.expand(shard=list(range(config.scale.shards)))]
 
@@ -231,7 +237,16 @@ def _task(step: str, model_file: Path, dag: DAG) -> BaseOperator:
     place: dict[str, Any] = {"pool": POOL} if step in HEAVY else {}
     if step == "train":
         place["queue"] = "training"
-    return operator(task_id=step, model_file=str(model_file), dag=dag, **place)
+    return operator(task_id=step, model_file=str(model_file), executor_config=_pod(step), dag=dag, **place)
+
+
+def _pod(task_id: str) -> dict[str, Any]:
+    """What an executor that runs each task in a pod is told of this one's."""
+    if "KubernetesExecutor" not in conf.get("core", "executor"):
+        return {}
+    from nightshift_pods import pod_override
+
+    return {"pod_override": pod_override(task_id)}
 
 
 def _schedule(config: RunConfig) -> AssetOrTimeSchedule | Asset:

@@ -21,7 +21,7 @@ from training.form import FORCE, form_values
 from training.steps import STEPS
 
 DAGS = ROOT / "dags"
-HEAVY = ("tensorflow", "keras", "pandas", "great_expectations", "boto3")
+HEAVY = ("tensorflow", "keras", "pandas", "great_expectations", "boto3", "kubernetes")
 EMPTY = "from airflow.sdk import DAG\n\nDAG('empty', schedule=None)\n"
 PARSE = """
 import sys, time
