@@ -15,6 +15,7 @@ from training.devices import put_tallies, tallies
 from training.evaluation import BARE_LOSS
 from training.logits import batches, cross_entropies, in_batches, inference_logits
 from training.progress import Progress, clock
+from training.rows import Array
 from training.standing import Best, Standing, Variables, remembered, remind, to_checkpoint, values
 from training.step_losses import not_finite
 
@@ -26,7 +27,7 @@ class RecalibratedValidation(keras.callbacks.Callback):
     """Adds the validation loss as it would be after recalibration; the statistics are put back."""
 
     def __init__(
-        self, model: keras.Model, rows: np.ndarray, validation: tuple[np.ndarray, np.ndarray], batch_size: int
+        self, model: keras.Model, rows: np.ndarray, validation: tuple[Array, np.ndarray], batch_size: int
     ) -> None:
         super().__init__()
         self.recalibrator, self.logits = Recalibrator(model), inference_logits(model)

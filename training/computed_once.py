@@ -1,25 +1,27 @@
 """What is computed from one image alone, its pixels or its features, is computed once for ever and kept in a store.
 
-Files hold pairs of an image's SHA-256 and its row. Each is named by the SHA-256 of its own content and never changed, so
-two writers cannot harm each other, and a damaged file gives itself away. Losing them costs time alone.
+Files hold pairs of an image's SHA-256 and its row. Each is named by the SHA-256 of its own content and never changed,
+so two writers cannot harm each other, and a damaged file gives itself away. Losing them costs time alone.
 """
 
 import hashlib
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import chain, islice
 from typing import Any
 
 import numpy as np
 
 from training.errors import StoreError
-from training.rows import Rows
+from training.rows import Rows, let_go
 from training.run_folder import as_json
 from training.store import NotFound, Store
 
 log = logging.getLogger(__name__)
 _FOLDER = "computed/"
 _FILE_BYTES = 2**26
+_SHA256 = 32
 # Of images by their SHA-256, the rows one by one in order.
 Compute = Callable[[list[str]], Iterable[np.ndarray]]
 Files = dict[str, np.ndarray]
@@ -39,7 +41,7 @@ class ComputedOnce:
         self, store: Store, kind: str, recipe: Mapping[str, Any], shape: tuple[int, ...], dtype: str, most_bytes: int
     ) -> None:
         self.store, self.most_bytes = store, most_bytes
-        self.folder = f"{_FOLDER}{kind}-{hashlib.sha256(as_json(recipe)).hexdigest()[:16]}/"
+        self.folder = _folder(kind, recipe)
         self.pair = np.dtype([("image", "S64"), ("row", dtype, shape)])
         self.full = max(1, _FILE_BYTES // self.pair.itemsize)
 
@@ -70,7 +72,9 @@ class ComputedOnce:
                 raise
             content = b""
         if self._key(content) == key:
-            return np.frombuffer(content, self.pair)
+            pairs = np.frombuffer(content, self.pair)
+            let_go(pairs)
+            return pairs
         log.warning("%s is damaged: its rows are computed again", self.store.uri(key))
         self.store.delete(key)
         return None
@@ -104,6 +108,24 @@ class ComputedOnce:
             if excess > 0:
                 self.store.delete(entry.key)
                 excess -= entry.size
+
+
+def bytes_once(store: Store, kind: str, recipe: Mapping[str, Any], compute: Callable[[], bytes]) -> bytes:
+    """What `compute` gives, by a recipe without an image: computed, unless it was before and is undamaged."""
+    key = f"{_folder(kind, recipe)}content"
+    with suppress(NotFound):
+        kept = store.read(key)
+        digest, content = kept[:_SHA256], kept[_SHA256:]
+        if hashlib.sha256(content).digest() == digest:
+            return content
+        log.warning("%s is damaged: computed again", store.uri(key))
+    content = compute()
+    store.write(key, hashlib.sha256(content).digest() + content)
+    return content
+
+
+def _folder(kind: str, recipe: Mapping[str, Any]) -> str:
+    return f"{_FOLDER}{kind}-{hashlib.sha256(as_json(recipe)).hexdigest()[:16]}/"
 
 
 def _places(files: Files, images: Sequence[str]) -> np.ndarray:

@@ -239,9 +239,13 @@ class StoreConfig(_Section):
     keep_models: int = Field(10, ge=2, description="How many of the newest models are kept, whatever their age.")
     keep_days: int = Field(90, ge=0, description="Days for which every model is kept, however many there are.")
 
+    keep_computed_gib: float = Field(
+        20, ge=0, description="How much of what is computed once an image, its pixels and features, is kept (GiB)."
+    )
+
     @property
     def data(self) -> str:
-        """What is known of the data from night to night, beside the champion: the ledger of splits, images' facts."""
+        """What is known of the data from night to night, beside the champion: splits, facts, pixels, features."""
         return f"{self.champion.rstrip('/')}_data"
 
 

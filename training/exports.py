@@ -13,6 +13,7 @@ import onnxruntime
 import tensorflow as tf
 
 from training.errors import NightshiftError, received
+from training.graphs import inference_graph
 
 MODEL = "model.keras"
 SAVED_MODEL = "saved_model"
@@ -86,20 +87,12 @@ def _write(model: keras.Model, folder: Path) -> None:
     import tf2onnx
 
     model.save(folder / MODEL)
-    graph = _graph(model)
+    graph = inference_graph(model, _SIGNATURE, OUTPUT)
     # The variables alone: with the model itself, each of its layers would be traced once more.
     served = tf.Module()
     served.serve, served.kept = graph, [variable.value for variable in model.variables]
     tf.saved_model.save(served, folder / SAVED_MODEL, signatures={"serving_default": graph})
     tf2onnx.convert.from_function(graph, _SIGNATURE, output_path=folder / ONNX)
-
-
-def _graph(model: keras.Model) -> Any:
-    for layer in model._flatten_layers():
-        if isinstance(layer, keras.layers.Normalization):
-            # A tensor made outside the graph would become an input of it; an array becomes a constant.
-            layer.mean, layer.variance = np.asarray(layer.mean), np.asarray(layer.variance)
-    return tf.function(lambda images: {OUTPUT: model(images, training=False)}, _SIGNATURE, autograph=False)
 
 
 def _read(folder: Path) -> dict[str, Answer]:

@@ -1,21 +1,36 @@
 """Train a head on features that are computed once, which is all that a frozen base ever gives it."""
 
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from itertools import islice
+from typing import Any
+
 import keras
 import numpy as np
-import tensorflow as tf
 
 from training.checkpoints import Checkpoints
+from training.computed_once import ComputedOnce, bytes_once
 from training.config import TrainConfig
+from training.engine import quickest, to_onnx
 from training.fit import Fitted, fit
-from training.logits import in_batches
+from training.pixels import recipe
+from training.progress import followed
+from training.rows import Array, Rows
 from training.sampling import SamplingPlan
+from training.store import Store
+
+log = logging.getLogger(__name__)
+_AT_ONCE = 16
 
 
 def fit_on_features(
     model: keras.Model,
     plan: SamplingPlan,
-    found: np.ndarray,
-    validation: tuple[np.ndarray, np.ndarray],
+    found: Array,
+    validation: tuple[Array, np.ndarray],
     config: TrainConfig,
     checkpoints: Checkpoints | None = None,
 ) -> Fitted:
@@ -40,7 +55,51 @@ def divided(model: keras.Model) -> tuple[keras.Model, keras.Model]:
         return keras.Model(model.input, pool.output), keras.Model(start, x, name="head")
 
 
-def features(base: keras.Model, pixels: np.ndarray, batch_size: int) -> np.ndarray:
-    """What the base makes of images (n, size, size, 3) in inference mode: float32 (n, channels)."""
-    forward = tf.function(lambda batch: base(batch, training=False), reduce_retracing=True)
-    return in_batches(forward, pixels, batch_size).astype(np.float32)
+def kept_features(
+    base: keras.Model, images: list[str], pixels: Callable[[list[str]], Array], kept: Store, most_bytes: int
+) -> Rows:
+    """What the base makes of images in inference mode, float32 (n, channels); what is in `kept` is not computed again.
+
+    Args:
+        base: from pixels (n, size, size, 3) to features.
+        images: SHA-256 of each.
+        pixels: of some of them.
+    """
+    made_by = _recipe(base)
+
+    def compute(missing: list[str]) -> Iterator[np.ndarray]:
+        content = bytes_once(kept, "network", made_by, lambda: to_onnx(base))
+        return features(base, content, pixels(missing))
+
+    return ComputedOnce(kept, "features", made_by, base.output_shape[1:], "float32", most_bytes).rows(images, compute)
+
+
+def features(base: keras.Model, content: bytes, pixels: Array) -> Iterator[np.ndarray]:
+    """What the base makes of each image in inference mode: float32 (channels,).
+
+    Always of so many images at once, so that an image's features do not depend on how many there are.
+
+    Args:
+        content: what `to_onnx` makes of the base.
+    """
+    answer = quickest(base, content, pixels[:_AT_ONCE])
+    starts = range(0, len(pixels), _AT_ONCE)
+    found = (answer(_filled(pixels[start : start + _AT_ONCE])) for start in starts)
+    rows = (row for batch in found for row in batch)
+    return followed(islice(rows, len(pixels)), log, "features", len(pixels), "images")
+
+
+def _filled(batch: np.ndarray) -> np.ndarray:
+    return np.pad(batch, [(0, _AT_ONCE - len(batch)), (0, 0), (0, 0), (0, 0)])
+
+
+def _recipe(base: keras.Model) -> dict[str, Any]:
+    """All that decides an image's features besides its content; but names, which are numbered as models are built."""
+    layers = [layer for layer in base._flatten_layers() if not isinstance(layer, keras.Model)]
+    configs = [[type(layer).__name__, layer.get_config() | {"name": None}] for layer in layers]
+    weights = hashlib.sha256()
+    for weight in base.weights:
+        weights.update(weight.numpy().tobytes())
+    versions = {name: version(name) for name in ("keras", "tensorflow", "tf2onnx", "onnxruntime")}
+    layout = hashlib.sha256(json.dumps(configs, default=str).encode()).hexdigest()
+    return {"pixels": recipe(base.input_shape[1]), "layers": layout, "weights": weights.hexdigest(), **versions}

@@ -19,6 +19,7 @@ from training.config import AugmentConfig, TrainConfig
 from training.devices import draw_apart, together
 from training.network import head_alone
 from training.objective import bare_loss, compile_classifier, targets
+from training.rows import Array
 from training.sampling import SamplingPlan
 from training.standing import Standing, Variables, assign, from_checkpoint, same_machine
 from training.step_losses import StepLosses
@@ -52,8 +53,8 @@ class Stage:
 def fit(
     model: keras.Model,
     plan: SamplingPlan,
-    inputs: np.ndarray,
-    validation: tuple[np.ndarray, np.ndarray],
+    inputs: Array,
+    validation: tuple[Array, np.ndarray],
     config: TrainConfig,
     augment: AugmentConfig = AS_THEY_ARE,
     checkpoints: Checkpoints | None = None,
@@ -106,8 +107,8 @@ class _Training:
         self,
         model: keras.Model,
         plan: SamplingPlan,
-        inputs: np.ndarray,
-        validation: tuple[np.ndarray, np.ndarray],
+        inputs: Array,
+        validation: tuple[Array, np.ndarray],
         config: TrainConfig,
         augment: AugmentConfig,
         checkpoints: Checkpoints | None,
@@ -199,7 +200,7 @@ def _watchers(config: TrainConfig) -> Iterator[keras.callbacks.Callback]:
 
 
 def _epochs(
-    plan: SamplingPlan, inputs: np.ndarray, outputs: int, augment: AugmentConfig, epochs: range, done: int = 0
+    plan: SamplingPlan, inputs: Array, outputs: int, augment: AugmentConfig, epochs: range, done: int = 0
 ) -> tf.data.Dataset:
     """Batches of these epochs, one after the other, in the plan's order; the first `done` are left out."""
     labels = targets(np.asarray(plan.labels), outputs)
@@ -210,7 +211,7 @@ def _epochs(
     return dataset.prefetch(2)
 
 
-def _batches(plan: SamplingPlan, epochs: range, done: int, *arrays: np.ndarray) -> tf.data.Dataset:
+def _batches(plan: SamplingPlan, epochs: range, done: int, *arrays: Array) -> tf.data.Dataset:
     """The same rows of each array, which are in the order of ``plan.images``."""
 
     def rows() -> Iterator[tuple[np.ndarray, ...]]:
@@ -232,9 +233,15 @@ def _changes(plan: SamplingPlan, augment: AugmentConfig, side: int, epochs: rang
     return tf.data.Dataset.from_generator(rows, output_signature=tf.TensorSpec((plan.batch_size, WIDTH), tf.float32))
 
 
-def _labelled(data: tuple[np.ndarray, np.ndarray], outputs: int, batch_size: int) -> tf.data.Dataset:
-    inputs, labels = data
+def _labelled(data: tuple[Array, np.ndarray], outputs: int, batch_size: int) -> tf.data.Dataset:
+    inputs, labels = data[0], targets(data[1], outputs)
     # Keras adds the devices' parts of the first batch up to see what data look like, so they must be equal.
     devices = tf.distribute.get_strategy().num_replicas_in_sync
     even = min(batch_size, len(inputs)) // devices * devices
-    return tf.data.Dataset.from_tensor_slices((inputs, targets(labels, outputs))).batch(even)
+    starts = range(0, len(inputs), even)
+    signature = tuple(tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in (inputs, labels))
+    dataset = tf.data.Dataset.from_generator(
+        lambda: ((inputs[start : start + even], labels[start : start + even]) for start in starts),
+        output_signature=signature,
+    )
+    return dataset.apply(tf.data.experimental.assert_cardinality(len(starts)))

@@ -11,6 +11,7 @@ from training import bootstrap
 from training.batchnorm import batch_norm_layers, statistics_variables
 from training.evaluation import DIFFERENCES, GAPS, Evaluation, differences, dominant
 from training.logits import class_numbers
+from training.rows import Array
 from training.telescope import WAYS, Labelled, Telescope, batch_statistics_logits
 
 __all__ = ["WAYS", "Telescope", "batch_statistics_logits", "conclude", "digests", "explain", "statistics_of"]
@@ -86,7 +87,7 @@ def conclude(
     return _evaluation({**rows, "served": served}, _Images(shown), fit_loss, seed=seed, resamples=resamples)
 
 
-def digests(x: np.ndarray) -> np.ndarray:
+def digests(x: Array) -> np.ndarray:
     """SHA-256 of each row's content, uint8 (n, 32)."""
     found = b"".join(hashlib.sha256(row.tobytes()).digest() for row in x)
     return np.frombuffer(found, np.uint8).reshape(-1, 32)

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from training.rows import Array
 from training.shards import spans
 
 Logits = Callable[[Any], Any]
@@ -54,12 +55,12 @@ def inference_logits(model: keras.Model) -> Logits:
     return forward
 
 
-def in_batches(forward: Logits, x: np.ndarray, batch_size: int) -> np.ndarray:
+def in_batches(forward: Logits, x: Array, batch_size: int) -> np.ndarray:
     """`forward` over all of `x`, shape (n, outputs)."""
     return np.concatenate([np.asarray(forward(batch)) for batch in batches(x, batch_size)])
 
 
-def batches(x: np.ndarray, batch_size: int) -> Iterator[Any]:
+def batches(x: Array, batch_size: int) -> Iterator[Any]:
     """`x` as tensors of `batch_size` rows (see `spans`)."""
     for rows in spans(len(x), batch_size):
         yield tf.convert_to_tensor(x[rows.start : rows.stop])

@@ -9,6 +9,7 @@ import numpy as np
 from training.batchnorm import learning_layers
 from training.gap import batch_statistics_logits
 from training.metrics import ranking
+from training.rows import Array
 from training.sampling import Prior
 
 
@@ -23,7 +24,7 @@ def mini_batches(images: int, batch_size: int, seed: int) -> np.ndarray:
     return np.resize(order, (-(-images // batch_size), batch_size))
 
 
-def mini_batch_answers(model: keras.Model, batches: Sequence[np.ndarray]) -> np.ndarray | None:
+def mini_batch_answers(model: keras.Model, batches: Sequence[Array]) -> np.ndarray | None:
     """Logits (n, outputs), each batch normalised by its own statistics; None where no BatchNorm layer learns.
 
     None, too, where there are no batches.
@@ -31,7 +32,7 @@ def mini_batch_answers(model: keras.Model, batches: Sequence[np.ndarray]) -> np.
     if not batches or not learning_layers(model):
         return None
     forward = batch_statistics_logits(model)
-    return np.concatenate([np.asarray(forward(batch)) for batch in batches])
+    return np.concatenate([np.asarray(forward(np.asarray(batch))) for batch in batches])
 
 
 def mini_batch_statistics(

@@ -1,38 +1,53 @@
-"""The pixels training sees: every image decoded once and shrunk by the served model's own code."""
+"""The pixels training sees: every image decoded once for ever and shrunk by the served model's own code."""
 
 import hashlib
 import logging
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import PIL
+import tensorflow as tf
 
+from training import images, preprocessing
+from training.computed_once import ComputedOnce
 from training.errors import DataRejected, received
-from training.images import decode
 from training.preprocessing import to_pixels
 from training.progress import followed
+from training.rows import Rows
 from training.store import Store
+from training.threads import in_order
 
 log = logging.getLogger(__name__)
-_READERS = 8
 
 
-def load_pixels(data: Store, table: pd.DataFrame, size: int) -> np.ndarray:
-    """Pixels of the manifest's rows, uint8 (n, size, size, 3).
+def load_pixels(data: Store, table: pd.DataFrame, size: int, kept: Store, most_bytes: int) -> Rows:
+    """Pixels of the manifest's rows, uint8 (n, size, size, 3), of which those that are not in `kept` are decoded.
 
     Raises:
-        DataRejected: an image is no longer the one the manifest describes.
+        DataRejected: an image to be decoded is no longer the one the manifest describes.
     """
-    pixels = np.empty((len(table), size, size, 3), np.uint8)
-    with ThreadPoolExecutor(_READERS) as readers:
-        images = readers.map(lambda row: _decoded(data, row.path, row.sha256), table.itertuples())
-        for place, image in enumerate(followed(images, log, "decode", len(table), "images")):
-            pixels[place] = to_pixels(image, size)
-    return pixels
+    once = ComputedOnce(kept, "pixels", recipe(size), (size, size, 3), "uint8", most_bytes)
+    return once.rows(list(table["sha256"]), lambda missing: _decoded(data, table, missing, size))
 
 
-def _decoded(data: Store, path: str, sha256: str) -> np.ndarray:
+def recipe(size: int) -> dict[str, Any]:
+    """All that decides an image's pixels besides its content."""
+    code = b"".join(Path(str(module.__file__)).read_bytes() for module in (images, preprocessing))
+    versions = {"pillow": PIL.__version__, "tensorflow": tf.__version__}
+    return {"size": size, "code": hashlib.sha256(code).hexdigest(), **versions}
+
+
+def _decoded(data: Store, table: pd.DataFrame, wanted: list[str], size: int) -> Iterator[np.ndarray]:
+    paths = dict(zip(table["sha256"], table["path"], strict=True))
+    found = in_order(lambda sha256: to_pixels(_image(data, paths[sha256], sha256), size), wanted, data.readers)
+    return followed(found, log, "decode", len(wanted), "images")
+
+
+def _image(data: Store, path: str, sha256: str) -> np.ndarray:
     content = data.read(path)
     if hashlib.sha256(content).hexdigest() != sha256:
         raise DataRejected(received(path, "other content", "the image `ingest` saw"), remedy="Start a new run.")
-    return decode(content)
+    return images.decode(content)

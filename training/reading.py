@@ -1,9 +1,8 @@
 """The facts of every image of a data set: what is known is looked up, the rest is read, decoded and looked at."""
 
 import logging
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -17,6 +16,7 @@ from training.progress import followed
 from training.shards import Part
 from training.sources import Source
 from training.store import Entry, NotFound, Store, TooLarge
+from training.threads import in_order
 
 log = logging.getLogger(__name__)
 # Images a thread is given at once; handing over each by itself takes a tenth as long as describing it.
@@ -84,16 +84,9 @@ def _read(data: Store, files: pd.DataFrame, config: DataConfig) -> pd.DataFrame:
 
 
 def _described(data: Store, files: pd.DataFrame, config: DataConfig) -> Iterator[dict[str, object]]:
-    """In order, by several threads that are never far ahead."""
-    waiting: deque[Future[list[dict[str, object]]]] = deque()
     named = list(zip(files["path"], files["bytes"].fillna(config.max_bytes), strict=True))
-    with ThreadPoolExecutor(data.readers) as readers:
-        for start in range(0, len(named), _AT_ONCE):
-            waiting.append(readers.submit(_describe_some, data, named[start : start + _AT_ONCE], config))
-            if len(waiting) > 2 * data.readers:
-                yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
+    some = (named[start : start + _AT_ONCE] for start in range(0, len(named), _AT_ONCE))
+    return chain.from_iterable(in_order(lambda own: _describe_some(data, own, config), some, data.readers))
 
 
 def _describe_some(data: Store, named: Iterable[tuple[str, int]], config: DataConfig) -> list[dict[str, object]]:

@@ -1,9 +1,12 @@
 """Rows of one array that lie in several, read when they are asked for: more of them than fit into memory."""
 
-from collections.abc import Sequence
+import mmap
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+
+_AT_ONCE = 64
 
 
 class Rows:
@@ -28,7 +31,12 @@ class Rows:
         for number in np.unique(part):
             here = part == number
             found[here] = self.parts[number][place[here]]
+            let_go(self.parts[number])
         return found
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for start in range(0, len(self), _AT_ONCE):
+            yield from self[start : start + _AT_ONCE]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self[:], dtype)
@@ -36,3 +44,19 @@ class Rows:
     def take(self, wanted: np.ndarray) -> "Rows":
         """These rows alone, in this order, still unread."""
         return Rows(self.parts, self.part[wanted], self.place[wanted])
+
+
+def let_go(rows: np.ndarray) -> None:
+    """Give back the memory of a mapped file's array; what is asked of it again is read again.
+
+    The system would take it when it is needed elsewhere, but counts it as this process's until then.
+    """
+    base: Any = rows
+    while isinstance(base, np.ndarray):
+        base = base.base
+    content = base.obj if isinstance(base, memoryview) else base
+    if isinstance(content, mmap.mmap):
+        content.madvise(mmap.MADV_DONTNEED)
+
+
+Array = np.ndarray | Rows

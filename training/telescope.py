@@ -17,6 +17,7 @@ from training.batchnorm import (
     statistics_variables,
 )
 from training.logits import Logits, batches, cross_entropies, in_batches, inference_logits, raw_output
+from training.rows import Array
 
 Labelled = tuple[np.ndarray, np.ndarray]
 RowLosses = dict[str, np.ndarray | None]
@@ -72,7 +73,7 @@ class Telescope:
         first: int = 0,
         recalibrated: Mapping[str, np.ndarray] | None = None,
         augmented: np.ndarray | None = None,
-        others: Mapping[str, np.ndarray] | None = None,
+        others: Mapping[str, Array] | None = None,
     ) -> dict[str, np.ndarray]:
         """Logits (n, outputs) of `x` under each way, and of the `others` in inference mode; of no rows, none.
 

@@ -6,10 +6,12 @@ from keras import layers
 from tests.training.models import images
 from training.config import ModelConfig, TrainConfig
 from training.determinism import make_deterministic
-from training.features import divided, features, fit_on_features
+from training.engine import to_onnx
+from training.features import divided, features, fit_on_features, kept_features
 from training.fit import fit
 from training.network import apply_policy, from_bytes, to_bytes
 from training.sampling import make_plan
+from training.store import LocalStore
 
 SETTINGS = TrainConfig(batch_size=16, monitor_samples=32, learning_rate=0.05, epochs=4)
 
@@ -37,10 +39,14 @@ def data():
     return plan, pixels, (pixels[:40], labels[:40])
 
 
+def features_of(base, pixels):
+    return np.stack(list(features(base, to_onnx(base), pixels)))
+
+
 def trained(model, plan, pixels, validation):
     base, _ = divided(model)
-    held_out = features(base, validation[0], 16), validation[1]
-    return fit_on_features(model, plan, features(base, pixels, 16), held_out, SETTINGS)
+    held_out = features_of(base, validation[0]), validation[1]
+    return fit_on_features(model, plan, features_of(base, pixels), held_out, SETTINGS)
 
 
 def test_the_whole_model_is_left_as_after_the_kept_epoch(data):
@@ -49,7 +55,7 @@ def test_the_whole_model_is_left_as_after_the_kept_epoch(data):
     fitted = trained(model, plan, pixels, validation)
     loaded = from_bytes(to_bytes(model))
     base, head = divided(model)
-    expected = head(features(base, pixels, 16), training=False)
+    expected = head(features_of(base, pixels), training=False)
     np.testing.assert_allclose(loaded(pixels, training=False), expected, atol=1e-5)
     kept = fitted.history[fitted.kept_epoch - 1]
     loaded.compile(loss="binary_crossentropy")
@@ -72,8 +78,39 @@ def test_it_is_training_with_a_frozen_base_but_faster(data):
 def test_features_are_the_pooled_ones_in_inference_mode(data):
     model = classifier()
     base, head = divided(model)
-    found = features(base, data[1], 10)
+    found = features_of(base, data[1])
     maps = model.layers[1](data[1].astype(np.float32), training=False).numpy()
     np.testing.assert_allclose(found, maps.mean(axis=(1, 2)), rtol=1e-5)
     assert found.shape == (96, 6) and found.dtype == np.float32
     assert head.layers[1:] == model.layers[3:]
+
+
+def test_an_image_has_its_features_whatever_it_is_computed_with(data):
+    base, _ = divided(classifier())
+    together = features_of(base, data[1])
+    order = np.random.default_rng(0).permutation(len(together))
+    np.testing.assert_array_equal(features_of(base, data[1][order]), together[order])
+    np.testing.assert_array_equal(features_of(base, data[1][50:53]), together[50:53])
+
+
+def test_only_new_images_of_a_base_are_asked_for(data, tmp_path):
+    pixels = {f"{place:064d}": image for place, image in enumerate(data[1])}
+    asked = []
+
+    def looked_at(missing):
+        asked.extend(missing)
+        return np.stack([pixels[name] for name in missing])
+
+    def kept(base, names):
+        return np.asarray(kept_features(base, names, looked_at, LocalStore(tmp_path), 2**30))
+
+    names = list(pixels)
+    first = kept(divided(classifier())[0], names[:90])
+    # The same network, built anew, by a process that has built others before.
+    again = kept(divided(classifier())[0], names)
+    assert asked == names
+    np.testing.assert_array_equal(again[:90], first)
+    model = classifier()
+    model.layers[1].layers[0].bias.assign_add([1e-6] * 6)
+    kept(divided(model)[0], names[:5])
+    assert asked[len(names) :] == names[:5]

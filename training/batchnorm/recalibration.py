@@ -32,8 +32,9 @@ from training.batchnorm.report import (
 from training.batchnorm.statistics import Distance, Pair, Statistics, distance
 from training.batchnorm.tracing import using_batch_statistics
 from training.logits import class_numbers, cross_entropies, in_batches, inference_logits
+from training.rows import Array
 
-Labelled = tuple[np.ndarray, np.ndarray]
+Labelled = tuple[Array, np.ndarray]
 # Of a sigma, or of the variance; float32 statistics cannot hold much less.
 CONVERGED = 2e-7
 NOISE = 1e-5
@@ -197,7 +198,7 @@ class Recalibrator:
             if layer.renorm:
                 layer.moving_stddev.assign(np.sqrt(found.variance + layer.epsilon))
 
-    def _row_losses(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    def _row_losses(self, x: Array, y: np.ndarray) -> np.ndarray:
         return cross_entropies(in_batches(self._logits, x, _VALIDATION_BATCH), y)
 
     def _distances(self, pooled: dict[int, Statistics]) -> list[Distance]:

@@ -13,6 +13,7 @@ from training.errors import StoreError
 from training.gap import Telescope, digests, statistics_of
 from training.logits import in_batches, inference_logits
 from training.mini_batches import mini_batch_answers, mini_batches
+from training.rows import Array, Rows
 from training.run_folder import Run
 from training.sampling import SamplingPlan
 from training.shards import Part
@@ -42,7 +43,8 @@ def answers(run: Run, part: Part) -> dict[str, np.ndarray]:
     """
     plan = read_plan(run)
     model, served = (load(run, run.store.read(f"{folder}/model.keras")) for folder in ("checkpoint", "recalibrated"))
-    shown = _training(run, plan, part) | {"validation": split_pixels(run, "validation", _rows(run, "validation", part))}
+    shown: dict[str, Array] = {"validation": split_pixels(run, "validation", _rows(run, "validation", part))}
+    shown |= _training(run, plan, part)
     found = _telescope(run, plan, model, served, shown, part)
     found |= {f"digests/{name}": digests(rows) for name, rows in shown.items()}
     held_out, mixed = _test_images(run, part)
@@ -72,7 +74,7 @@ def _training(run: Run, plan: SamplingPlan, part: Part) -> dict[str, np.ndarray]
     """This part's training images, as trained on and as they come."""
     drawn = {"list": listed(run, plan), "natural": natural(run, plan)}
     own = {name: rows[part.rows(len(rows), run.config.train.batch_size)] for name, rows in drawn.items()}
-    return {name: training_pixels(run, plan, rows) for name, rows in own.items()}
+    return {name: np.asarray(training_pixels(run, plan, rows)) for name, rows in own.items()}
 
 
 def _rows(run: Run, split: str, part: Part) -> np.ndarray:
@@ -81,7 +83,7 @@ def _rows(run: Run, split: str, part: Part) -> np.ndarray:
     return rows[part.rows(len(rows), run.config.train.batch_size)]
 
 
-def _served(run: Run, served: keras.Model, shown: dict[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+def _served(run: Run, served: keras.Model, shown: dict[str, Array]) -> Iterator[tuple[str, np.ndarray]]:
     forward = inference_logits(served)
     for name, pixels in shown.items():
         if len(pixels):
@@ -89,9 +91,9 @@ def _served(run: Run, served: keras.Model, shown: dict[str, np.ndarray]) -> Iter
 
 
 def _telescope(
-    run: Run, plan: SamplingPlan, model: keras.Model, served: keras.Model, pixels: dict[str, np.ndarray], part: Part
+    run: Run, plan: SamplingPlan, model: keras.Model, served: keras.Model, pixels: dict[str, Array], part: Part
 ) -> dict[str, np.ndarray]:
-    x, settings, size = pixels["list"], run.config.augment, run.config.train.batch_size
+    x, settings, size = np.asarray(pixels["list"]), run.config.augment, run.config.train.batch_size
     before = part.batches(_count(run), size)
     first = before[0].start if before else 0
     changed = augmented(plan, settings, x, "evaluate", size, first) if settings.enabled else None
@@ -114,13 +116,13 @@ def _statistics(run: Run, served: keras.Model) -> dict[str, np.ndarray]:
     return pooled_statistics(run, load(run, run.store.read("checkpoint/model.keras")))
 
 
-def _test_images(run: Run, part: Part) -> tuple[np.ndarray, list[np.ndarray]]:
+def _test_images(run: Run, part: Part) -> tuple[Rows, list[Rows]]:
     """This part's test images in order, and those of its mini-batches, each read once."""
     size, rows = run.config.train.batch_size, _rows(run, "test", part)
     mixed = part.cut(mini_batches(len(split_labels(run, "test")), size, run.config.seed))
     wanted = np.union1d(rows, mixed)
     pixels = split_pixels(run, "test", wanted)
-    return pixels[np.searchsorted(wanted, rows)], [pixels[np.searchsorted(wanted, batch)] for batch in mixed]
+    return pixels.take(np.searchsorted(wanted, rows)), [pixels.take(np.searchsorted(wanted, batch)) for batch in mixed]
 
 
 def _count(run: Run) -> int:

@@ -5,19 +5,29 @@ from tempfile import TemporaryDirectory
 
 import keras
 import numpy as np
+import pandas as pd
 
 from training.checkpoints import Checkpoints
 from training.determinism import make_deterministic
 from training.devices import names, strategy, used
-from training.features import divided, features, fit_on_features
+from training.features import divided, fit_on_features, kept_features
 from training.fit import Fitted, fit, history_csv
 from training.network import build_model, to_bytes
+from training.rows import Rows
 from training.run_folder import Run, identity
 from training.sampling import SamplingPlan
-from training.shards import Part
+from training.shards import WHOLE, Part
 from training.steps import sharding
-from training.steps.inputs import labelled_split, read_plan, split_labels, split_pixels, training_pixels
-from training.steps.sharding import Found, together
+from training.steps.inputs import (
+    computed,
+    labelled_split,
+    pixels,
+    read_plan,
+    split_images,
+    split_labels,
+    training_images,
+)
+from training.steps.sharding import Found
 from training.tensorboard import write_logs
 
 INPUTS = ("manifest.parquet", "quarantine.parquet", "sampling.json")
@@ -25,8 +35,11 @@ OUTPUTS = ("checkpoint/model.keras", "checkpoint/steps.json", "history.csv")
 
 
 def shard(run: Run, part: Part) -> Found:
-    """Features of a part of the images; only the policy that trains on them has any use for shards."""
-    return _features(run, _model(run), part)
+    """How many features of a part of the images were seen to; only the policy that trains on them has use for shards.
+
+    They themselves lie where all features lie.
+    """
+    return {name: np.array([len(rows)]) for name, rows in _features(run, _model(run), part).items()}
 
 
 def work(run: Run) -> None:
@@ -51,28 +64,34 @@ def _model(run: Run) -> keras.Model:
 
 
 def _on_pixels(run: Run, plan: SamplingPlan) -> tuple[keras.Model, Fitted]:
-    pixels = training_pixels(run, plan, np.arange(len(plan.images)))
+    images = pixels(run, training_images(run, plan))
     validation = labelled_split(run, "validation")
     model = _model(run)
-    return model, fit(model, plan, pixels, validation, run.config.train, run.config.augment, _checkpoints(run))
+    return model, fit(model, plan, images, validation, run.config.train, run.config.augment, _checkpoints(run))
 
 
 def _on_features(run: Run, plan: SamplingPlan) -> tuple[keras.Model, Fitted]:
     model = _model(run)
-    found = together(sharding.found(run, "train", INPUTS, lambda run, part: _features(run, model, part)))
+    if run.config.scale.shards > 1:
+        for _ in sharding.found(run, "train", INPUTS, shard):
+            pass  # what no shard has seen to is seen to now
+    found = _features(run, model, WHOLE)
     validation = found["validation"], split_labels(run, "validation")
     return model, fit_on_features(model, plan, found["train"], validation, run.config.train, _checkpoints(run))
 
 
-def _features(run: Run, model: keras.Model, part: Part) -> Found:
-    base, plan, size = divided(model)[0], read_plan(run), run.config.train.batch_size
-    rows = np.arange(len(plan.images)), np.arange(len(split_labels(run, "validation")))
-    train, validation = (some[part.rows(len(some), size)] for some in rows)
-    pixels = {
-        "train": training_pixels(run, plan, train),
-        "validation": split_pixels(run, "validation", validation),
-    }
-    return {name: features(base, images, size) for name, images in pixels.items() if len(images)}
+def _features(run: Run, model: keras.Model, part: Part) -> dict[str, Rows]:
+    """Of a part of the images; only those that no night has seen are computed."""
+    plan, size = read_plan(run), run.config.train.batch_size
+    tables = {"train": training_images(run, plan), "validation": split_images(run, "validation")}
+    own = {name: table.iloc[part.rows(len(table), size)] for name, table in tables.items()}
+    return {name: _features_of(run, divided(model)[0], table) for name, table in own.items() if len(table)}
+
+
+def _features_of(run: Run, base: keras.Model, table: pd.DataFrame) -> Rows:
+    by_content = table.drop_duplicates("sha256").set_index("sha256", drop=False)
+    images = list(table["sha256"])
+    return kept_features(base, images, lambda missing: pixels(run, by_content.loc[missing]), *computed(run))
 
 
 def _checkpoints(run: Run) -> Checkpoints:

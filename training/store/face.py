@@ -8,7 +8,6 @@ from typing import BinaryIO, Protocol
 
 from training.errors import StoreError, received
 
-
 Buffer = bytes | mmap.mmap
 
 
