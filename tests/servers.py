@@ -104,3 +104,23 @@ def topic() -> Iterator[Topic]:
         yield Topic(f"http://{host}:{port}")
     finally:
         server.stop()
+
+
+@contextmanager
+def statsd() -> Iterator[tuple[int, list[str]]]:
+    """A UDP socket as a StatsD server has it: its port and the lines that came."""
+    received: list[str] = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+
+        def listen() -> None:
+            while content := server.recv(65536):
+                received.extend(content.decode().splitlines())
+
+        thread = threading.Thread(target=listen, daemon=True)
+        thread.start()
+        try:
+            yield server.getsockname()[1], received
+        finally:
+            server.sendto(b"", server.getsockname())
+            thread.join()

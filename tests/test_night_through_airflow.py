@@ -24,7 +24,7 @@ from runner.api import Api
 from tests.browser import CHROMIUM, chromium, log_in, needs_chromium, pages, password
 from tests.conftest import ROOT, SOLAR_CELLS, small_settings
 from tests.nights import assert_equal
-from tests.servers import webhook
+from tests.servers import statsd, webhook
 from training.config import load_config, parse_settings, to_json
 from training.form import FORCE
 from training.steps import STEPS, run_all
@@ -36,6 +36,7 @@ OPEN = ("gate.max_loss_gap=50", "gate.max_batch_norm_gap=50")
 OPEN_IN_FORM = {"gate__max_loss_gap": 50, "gate__max_batch_norm_gap": 50}
 APPROVAL_IN_FORM = {"promote__approval": True}
 DAG = "retrain_solar_cells"
+METRICS = "airflow.nightshift.solar_cells"
 # The failure this project is about, held against the gate as shipped: statistics that lag, and nothing that mends them.
 SEED = ("recalibrate.enabled=false", "model.batch_norm_momentum=0.999", "train.keep_epoch=last", "train.epochs=2")
 
@@ -44,6 +45,21 @@ SEED = ("recalibrate.enabled=false", "model.batch_norm_momentum=0.999", "train.k
 def posted():
     with webhook() as server:
         yield server
+
+
+@pytest.fixture(scope="module", autouse=True)
+def measured():
+    """What Airflow and the nights send to a StatsD server; Airflow's own metrics are many, and left out."""
+    with statsd() as (port, lines), pytest.MonkeyPatch.context() as environment:
+        settings = {
+            "STATSD_ON": True,
+            "STATSD_HOST": "127.0.0.1",
+            "STATSD_PORT": port,
+            "METRICS_ALLOW_LIST": r"nightshift\.",
+        }
+        for name, value in settings.items():
+            environment.setenv(f"AIRFLOW__METRICS__{name}", str(value))
+        yield lines
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +119,7 @@ def task_states(lines: list[str]) -> dict[str, str]:
     return {row[1]: row[2] for row in rows}
 
 
-def test_a_good_night_ships(checkout, posted):
+def test_a_good_night_ships(checkout, posted, measured):
     code, lines = make_run(checkout, posted[0], *OPEN)
     assert (code, lines[-1]) == (0, "exit 0: accepted")
     assert task_states(lines) == dict.fromkeys(STEPS, "success")
@@ -112,9 +128,11 @@ def test_a_good_night_ships(checkout, posted):
     assert list((checkout / "night" / "champion").rglob("*.json")) and not (run / "alerts").exists()
     assert any("epoch" in line for line in lines) and not any("\r" in line for line in lines)
     assert posted[1] == []
+    assert {f"{METRICS}.{name}|c" for name in ("verdicts.accepted:1", "nights.promoted:1")} <= set(measured)
 
 
-def test_a_diverged_night_fails_and_alerts_once(checkout, posted):
+def test_a_diverged_night_fails_and_alerts_once(checkout, posted, measured):
+    measured.clear()
     before = sorted((checkout / "night" / "champion").rglob("*"))
     code, lines = make_run(checkout, posted[0], *SEED)
     assert (code, lines[-1]) == (4, "exit 4: training and evaluation diverged")
@@ -127,6 +145,10 @@ def test_a_diverged_night_fails_and_alerts_once(checkout, posted):
     assert sorted((checkout / "night" / "champion").rglob("*")) == before
     assert len(list((newest_run(checkout) / "alerts").iterdir())) == 1
     assert links(checkout, newest_run(checkout).name) == {"evaluate": "report.html", "validate": "data_docs/index.html"}
+    gap = json.loads((newest_run(checkout) / "evaluation.json").read_text())["gaps"]["served_minus_fit"]
+    assert f"{METRICS}.loss_gap:{gap}|g" in measured
+    counted = sorted(line for line in measured if line.endswith("|c"))
+    assert counted == [f"{METRICS}.{name}:1|c" for name in ("failures.batch_norm", "nights.failed", "verdicts.refused")]
 
 
 @pytest.mark.soak

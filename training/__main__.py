@@ -1,4 +1,4 @@
-"""The command line: a whole night, one step, the sample images, a study of methods, or the champion's history."""
+"""The command line: a night, one step, the sample images, a study of methods, the champion's history, housekeeping."""
 
 import argparse
 import logging
@@ -6,10 +6,12 @@ import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from training.changes import changes_since
 from training.config import RunConfig, load_config, parse_settings
 from training.errors import EXIT_MEANINGS, ConfigError, NightshiftError, received
+from training.log_lines import set_up_logging
 from training.run_folder import config_of
 from training.steps import SHARDED, STEPS, run_all, run_shard, run_step, sharded, steps_of
 
@@ -20,9 +22,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the process's exit code."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     options = _parser().parse_args(arguments)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
-    log.setLevel(logging.INFO)
     try:
+        set_up_logging(run=getattr(options, "run", None), step=getattr(options, "step", None))
         return int(options.command(options) or 0)
     except NightshiftError as error:
         print(f"{error.code}: {error.message}", *([error.remedy] if error.remedy else []), sep="\n", file=sys.stderr)
@@ -49,7 +50,20 @@ def _parser() -> argparse.ArgumentParser:
     history.add_argument("--store", required=True, help="folder or s3:// prefix (store.champion)")
     history.add_argument("--rollback", action="store_true", help="bring back the entry before the one in service")
     history.set_defaults(command=_champion)
+    _add_housekeeping(commands)
     return parser
+
+
+def _add_housekeeping(commands: Any) -> None:
+    retain = commands.add_parser("retain", help="delete the folders of old runs (store.keep_runs, store.keep_run_days)")
+    retain.add_argument("--dry-run", action="store_true", help="only say which they are")
+    backup = commands.add_parser("backup", help="the champion's history and models in one file")
+    backup.add_argument("--to", type=Path, required=True, metavar="FILE", help="the .tar file to write")
+    restore = commands.add_parser("restore", help="put such a file's content where there is no history yet")
+    restore.add_argument("--from", type=Path, required=True, metavar="FILE", dest="source", help="the .tar file")
+    for parser, command in ((retain, _retain), (backup, _backup), (restore, _restore)):
+        _add_config(parser)
+        parser.set_defaults(command=command)
 
 
 def _add_night(parser: argparse.ArgumentParser) -> None:
@@ -146,6 +160,31 @@ def _champion(options: argparse.Namespace) -> None:
         champion.roll_back(store, datetime.now(UTC).isoformat(timespec="seconds"), who())
     if entries := champion.history(store):
         print(as_text(entries))
+
+
+def _retain(options: argparse.Namespace) -> None:
+    from training.run_retention import delete_run, outdated_runs
+
+    config = load_config(options.config, parse_settings(options.set))
+    for name in outdated_runs(config, datetime.now(UTC)):
+        if options.dry_run:
+            print(f"{name}: would be deleted")
+        else:
+            print(f"{name}: deleted, {delete_run(config, name) / 2**20:.1f} MiB")
+
+
+def _backup(options: argparse.Namespace) -> None:
+    from training.backup import back_up
+
+    files = back_up(load_config(options.config, parse_settings(options.set)), options.to)
+    print(f"{options.to}: {files} files")
+
+
+def _restore(options: argparse.Namespace) -> None:
+    from training.backup import restore
+
+    config = load_config(options.config, parse_settings(options.set))
+    print(f"{config.store.champion}: {restore(config, options.source)} files")
 
 
 def _exit_codes() -> str:

@@ -238,6 +238,8 @@ class StoreConfig(_Section):
     champion: str = Field(min_length=1, description="Folder or s3:// prefix of the champion's history and models.")
     keep_models: int = Field(10, ge=2, description="How many of the newest models are kept, whatever their age.")
     keep_days: int = Field(90, ge=0, description="Days for which every model is kept, however many there are.")
+    keep_runs: int = Field(30, ge=1, description="How many of the newest runs `retain` keeps, whatever their age.")
+    keep_run_days: int = Field(30, ge=0, description="Days for which `retain` keeps every run, however many there are.")
 
     keep_computed_gib: float = Field(
         20, ge=0, description="How much of what is computed once an image, its pixels and features, is kept (GiB)."

@@ -64,7 +64,7 @@ class Store(Protocol):
         """Where `key` can be found from outside."""
 
     def sweep(self) -> None:
-        """Remove what killed writers left unfinished; for a store that nobody else is writing to."""
+        """Remove what killed writers left unfinished, and empty folders; for a store that nobody else is writing to."""
 
 
 def refuse_large(uri: str, size: int, at_most: int | None) -> None:

@@ -6,7 +6,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
@@ -73,6 +73,10 @@ class LocalStore:
     def sweep(self) -> None:
         for path in self.root.rglob(f"{_TEMPORARY}*"):
             _remove_unless_being_written(path)
+        folders = [path for path in self.root.rglob("*") if path.is_dir() and not path.is_symlink()]
+        for folder in (*sorted(folders, reverse=True), self.root):  # those inside before those around them
+            with suppress(OSError):  # it is not empty, or not there
+                folder.rmdir()
 
     @contextmanager
     def _open(self, key: str) -> Iterator[BinaryIO]:
