@@ -53,7 +53,7 @@ def delete_run(config: RunConfig, name: str) -> int:
     entries = sorted(store.list(), key=lambda entry: not entry.key.startswith(_MARKERS))
     for entry in followed(entries, log, f"retain {name}", len(entries), "files"):
         store.delete(entry.key)
-    store.sweep()
+    store.remove_empty_folders()
     return sum(entry.size for entry in entries)
 
 

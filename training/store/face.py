@@ -64,7 +64,10 @@ class Store(Protocol):
         """Where `key` can be found from outside."""
 
     def sweep(self) -> None:
-        """Remove what killed writers left unfinished, and empty folders; for a store that nobody else is writing to."""
+        """Remove what killed writers left unfinished; for a store that nobody else is writing to."""
+
+    def remove_empty_folders(self) -> None:
+        """Remove the folders in which nothing is, which a store may not have; for a store that nobody writes to."""
 
 
 def refuse_large(uri: str, size: int, at_most: int | None) -> None:

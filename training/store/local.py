@@ -73,6 +73,8 @@ class LocalStore:
     def sweep(self) -> None:
         for path in self.root.rglob(f"{_TEMPORARY}*"):
             _remove_unless_being_written(path)
+
+    def remove_empty_folders(self) -> None:
         folders = [path for path in self.root.rglob("*") if path.is_dir() and not path.is_symlink()]
         for folder in (*sorted(folders, reverse=True), self.root):  # those inside before those around them
             with suppress(OSError):  # it is not empty, or not there

@@ -92,6 +92,9 @@ class S3Store:
         except StoreError as error:  # listing uploads is a permission of its own, and leftovers do no harm
             log.info("unfinished uploads were not looked for: %s", error)
 
+    def remove_empty_folders(self) -> None:
+        """There are none."""
+
     def _read_once(self, key: str, at_most: int | None) -> bytes:
         with translated(self.uri(key)):
             found = client().get_object(Bucket=self.bucket, Key=self._whole(key))
