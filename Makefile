@@ -1,6 +1,6 @@
 # `make run` trains one night through a real Airflow; see README.md. Everything is kept inside this checkout.
 .DEFAULT_GOAL := help
-.PHONY: help run study ui test test-production soak lint audit sbom clean
+.PHONY: help run study ui test test-production soak bench lint audit sbom clean
 
 # The first of these that starts and is a Python Nightshift runs on; a pyenv shim may exist and not start.
 PYTHON := $(shell for python in python3 python3.11 python3.12 python3.13 /usr/bin/python3; do \
@@ -31,6 +31,9 @@ test-production: ## Nights on real PostgreSQL, Redis and Celery workers, as dock
 soak: ## The long tests that `make test` leaves out
 	@exec $(INSTALL) --dev -- -m pytest -n 2 --dist loadfile -m soak $(ARGS)
 
+bench: ## Every figure of docs/benchmarks.md; half an hour of a machine that does nothing else
+	@exec $(INSTALL) --bench -- benchmarks/bench.py $(ARGS)
+
 lint: ## ruff, mypy, and a look for secrets
 	@$(INSTALL) --dev -- -m ruff check .
 	@$(INSTALL) --dev -- -m ruff format --check .
@@ -44,5 +47,5 @@ sbom: ## The software bill of materials, as build/sbom.json
 	@exec $(INSTALL) --dev -- security/sbom.py $(ARGS)
 
 clean: ## Remove what was made, except data/ and runs/
-	@rm -rf .venv .venv-production .airflow build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	@rm -rf .venv .venv-production .venv-bench .airflow build *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,6 +1,6 @@
 """Makes `.venv` from the pinned requirements, once for each change of them; standard library only.
 
-python3 runner/install.py [--dev | --production] [--] [arguments for the environment's python …]
+python3 runner/install.py [--dev | --production | --bench] [--] [arguments for the environment's python …]
 """
 
 import argparse
@@ -17,6 +17,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 RUNTIME = ("requirements.txt", "requirements-demo.txt")
 DEVELOPMENT = (*RUNTIME, "requirements-dev.txt")
 PRODUCTION = (*DEVELOPMENT, "requirements-production.txt")
+BENCHMARKS = (*DEVELOPMENT, "requirements-bench.txt")
 SECONDS = "NIGHTSHIFT_INSTALL_SECONDS"
 _OLDEST, _NEWEST = (3, 11), (3, 13)
 _TELL_EVERY = 5.0
@@ -31,6 +32,7 @@ def main(arguments: list[str]) -> int:
     more = parser.add_mutually_exclusive_group()
     more.add_argument("--dev", action="store_true", help="also what the tests need")
     more.add_argument("--production", action="store_true", help="an environment apart, with production's services too")
+    more.add_argument("--bench", action="store_true", help="an environment apart, with what others made")
     parser.add_argument("then", nargs=argparse.REMAINDER, help="arguments for the environment's python")
     options = parser.parse_args(arguments)
     began = time.monotonic()
@@ -53,6 +55,8 @@ def _wanted(options: argparse.Namespace) -> Path:
     # Airflow finds providers by itself: production's must not be where everything else is run and tested.
     if options.production:
         return ensure(CHECKOUT, PRODUCTION, ".venv-production")
+    if options.bench:
+        return ensure(CHECKOUT, BENCHMARKS, ".venv-bench")
     return ensure(CHECKOUT, DEVELOPMENT if options.dev else RUNTIME)
 
 

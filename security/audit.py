@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-LOCKS = tuple(f"requirements{part}.txt" for part in ("", "-production", "-demo", "-dev"))
+LOCKS = tuple(f"requirements{part}.txt" for part in ("", "-production", "-demo", "-dev", "-bench"))
 FIELDS = ("id", "package", "reason", "reviewed_by", "reviewed", "expires")
 NOT_ASKED = 3
 # What is looked at once need not be right for ever.

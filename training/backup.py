@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from training import champion
+from training.computed_once import COMPUTED
 from training.config import RunConfig
 from training.errors import ConfigError, StoreError, received
 from training.nights import records_of
@@ -79,7 +80,8 @@ def _stores(config: RunConfig) -> dict[str, Store]:
 
 
 def _add_all(config: RunConfig, archive: tarfile.TarFile) -> Iterator[tuple[str, str]]:
-    found = [(folder, store, entry.key) for folder, store in _stores(config).items() for entry in store.list()]
+    every = ((folder, store, entry.key) for folder, store in _stores(config).items() for entry in store.list())
+    found = [one for one in every if not one[2].startswith(COMPUTED)]
     for folder, store, key in followed(found, log, "backup", len(found), "files"):
         try:
             content = store.read(key)

@@ -19,7 +19,7 @@ from training.run_folder import as_json
 from training.store import NotFound, Store
 
 log = logging.getLogger(__name__)
-_FOLDER = "computed/"
+COMPUTED = "computed/"
 _FILE_BYTES = 2**26
 _SHA256 = 32
 # Of images by their SHA-256, the rows one by one in order.
@@ -102,7 +102,7 @@ class ComputedOnce:
 
     def _make_room(self, using: Collection[str]) -> None:
         """Remove what is not being used, and then what is, until the rest is no more than is allowed."""
-        entries = list(self.store.list(_FOLDER))
+        entries = list(self.store.list(COMPUTED))
         excess = sum(entry.size for entry in entries) - self.most_bytes
         for entry in sorted(entries, key=lambda entry: entry.key in using):
             if excess > 0:
@@ -125,7 +125,7 @@ def bytes_once(store: Store, kind: str, recipe: Mapping[str, Any], compute: Call
 
 
 def _folder(kind: str, recipe: Mapping[str, Any]) -> str:
-    return f"{_FOLDER}{kind}-{hashlib.sha256(as_json(recipe)).hexdigest()[:16]}/"
+    return f"{COMPUTED}{kind}-{hashlib.sha256(as_json(recipe)).hexdigest()[:16]}/"
 
 
 def _places(files: Files, images: Sequence[str]) -> np.ndarray:
