@@ -1,4 +1,4 @@
-"""Every figure of docs/benchmarks.md, measured on this machine: `make bench`, or some of them with ARGS="ingest growth".
+"""Every figure of docs/benchmarks.md, measured on this machine: `make bench`, or ARGS="ingest growth" for some of them.
 
 Each part is a script of its own that can be run alone; what they print is what the page shows.
 """

@@ -84,7 +84,8 @@ class Theirs:
 
 def torch_network(model: keras.Model) -> torch.nn.Module:
     """The classifier in PyTorch, with the Keras model's weights."""
-    base = EfficientNet.from_name("efficientnet-lite0")
+    # Its padding is that of one size of images, which it must be told; ours drops no connections.
+    base = EfficientNet.from_name("efficientnet-lite0", image_size=model.input_shape[1], drop_connect_rate=0.0)
     state = base.state_dict()
     for layer, source in _sources(backbone_of(model)):
         for name, value in torch_arrays(layer, source).items():

@@ -41,6 +41,8 @@ class Champion(Document):
         code: the commit that promoted it.
         files: SHA-256 of every file beside the model, itself among them, by name.
         rolled_back_to: the earlier number this entry brings back, if it does.
+        prior_shift: what serving adds to each of the network's outputs.
+        warm_nights: without a whole training, see `training.warm_start`; 0 for one that began from pretrained weights.
     """
 
     number: int
@@ -59,6 +61,8 @@ class Champion(Document):
     code: str | None = None
     files: dict[str, str] = {}
     rolled_back_to: int | None = None
+    prior_shift: tuple[float, ...] = ()
+    warm_nights: int = 0
 
     @property
     def folder(self) -> str:

@@ -158,6 +158,13 @@ class TrainConfig(_Section):
     epochs: int = Field(3, ge=1, le=10_000, description="Largest number of epochs, head_epochs not counted.")
     batch_size: int = Field(32, ge=2, le=4096, description="Images a step, over all GPUs; BatchNorm needs at least 2.")
     learning_rate: float = Field(1e-3, gt=0, le=1, description="Adam's learning rate; after head_epochs a lower one.")
+    full_every: int = Field(
+        1,
+        ge=1,
+        description="Every so many nights training begins from the pretrained weights; the others go on from the "
+        "champion, unless the night before was refused. 1: always.",
+    )
+    warm_epochs: int = Field(1, ge=1, le=10_000, description="Epochs of a night that goes on from the champion.")
     head_epochs: int = Field(
         0, ge=0, le=10_000, description="Epochs in which only the head trains, before the others; none of them is kept."
     )

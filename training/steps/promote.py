@@ -11,6 +11,7 @@ from training.evaluation import Evaluation
 from training.exports import MODEL, Exports, export
 from training.logits import in_batches, inference_logits, probabilities
 from training.model_card import model_card
+from training.objective import units
 from training.provenance import code_commit
 from training.retention import delete_outdated
 from training.run_folder import Run
@@ -20,6 +21,7 @@ from training.steps.contest import against, candidate_logits
 from training.steps.inputs import labelled_split, raw_images
 from training.store import Store, open_store
 from training.verdict import Comparison, Verdict, failure_of, worse_than
+from training.warm_start import WarmStart
 from training.who import who
 
 log = logging.getLogger(__name__)
@@ -116,4 +118,11 @@ def _entry(run: Run, evaluation: Evaluation, files: dict[str, bytes], number: in
         code=code_commit(),
         promoted_at=datetime.now(UTC).isoformat(timespec="seconds"),
         promoted_by=who(),
+        prior_shift=_shift(evaluation, run.config.data.classes),
+        warm_nights=WarmStart.model_validate(run.read_json("checkpoint/steps.json")["warm_start"]).nights,
     )
+
+
+def _shift(evaluation: Evaluation, classes: tuple[str, ...]) -> tuple[float, ...]:
+    assert evaluation.prior is not None  # evaluate always leaves one
+    return tuple(evaluation.prior.on_outputs(units(len(classes))).tolist())

@@ -1,5 +1,6 @@
 """Fine-tune the pretrained network on the plan, and keep one epoch of it; interrupted, it goes on where it was."""
 
+import logging
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from training.checkpoints import Checkpoints
+from training.config import TrainConfig
 from training.determinism import make_deterministic
 from training.devices import names, strategy, used
 from training.features import divided, fit_on_features, kept_features
@@ -28,9 +30,14 @@ from training.steps.inputs import (
     training_images,
 )
 from training.steps.sharding import Found
+from training.store import open_store
 from training.tensorboard import write_logs
+from training.warm_start import WarmStart, decide, go_on, shortened
+
+log = logging.getLogger(__name__)
 
 INPUTS = ("manifest.parquet", "quarantine.parquet", "sampling.json")
+_START = "warm_start.json"
 OUTPUTS = ("checkpoint/model.keras", "checkpoint/steps.json", "history.csv")
 
 
@@ -43,8 +50,17 @@ def shard(run: Run, part: Part) -> Found:
 
 
 def work(run: Run) -> None:
-    plan = read_plan(run)
-    _keep(run, *(_on_features if run.config.model.policy == "features" else _on_pixels)(run, plan))
+    plan, start = read_plan(run), _start(run)
+    log.info(
+        "training from %s: %s", f"champion {start.champion}" if start.champion else "pretrained weights", start.reason
+    )
+    model = _model(run)
+    warm = start.champion is not None and go_on(model, open_store(run.config.store.champion), start.champion)
+    if not warm:
+        start = start.model_copy(update={"champion": None, "nights": 0})
+    config = shortened(run.config.train) if warm else run.config.train
+    train = _on_features if run.config.model.policy == "features" else _on_pixels
+    _keep(run, model, train(run, plan, model, config), start)
 
 
 def computed_on(run: Run) -> list[str]:
@@ -63,21 +79,26 @@ def _model(run: Run) -> keras.Model:
         return build_model(run.config.model, len(run.config.data.classes))
 
 
-def _on_pixels(run: Run, plan: SamplingPlan) -> tuple[keras.Model, Fitted]:
+def _start(run: Run) -> WarmStart:
+    """Decided once a run, so that one that was interrupted goes on with the same, whoever is champion by then."""
+    if not run.store.exists(_START):
+        run.write_json(_START, decide(run.config, run.store.uri().rpartition("/")[2]).tree())
+    return WarmStart.model_validate(run.read_json(_START))
+
+
+def _on_pixels(run: Run, plan: SamplingPlan, model: keras.Model, config: TrainConfig) -> Fitted:
     images = pixels(run, training_images(run, plan))
     validation = labelled_split(run, "validation")
-    model = _model(run)
-    return model, fit(model, plan, images, validation, run.config.train, run.config.augment, _checkpoints(run))
+    return fit(model, plan, images, validation, config, run.config.augment, _checkpoints(run))
 
 
-def _on_features(run: Run, plan: SamplingPlan) -> tuple[keras.Model, Fitted]:
-    model = _model(run)
+def _on_features(run: Run, plan: SamplingPlan, model: keras.Model, config: TrainConfig) -> Fitted:
     if run.config.scale.shards > 1:
         for _ in sharding.found(run, "train", INPUTS, shard):
             pass  # what no shard has seen to is seen to now
     found = _features(run, model, WHOLE)
     validation = found["validation"], split_labels(run, "validation")
-    return model, fit_on_features(model, plan, found["train"], validation, run.config.train, _checkpoints(run))
+    return fit_on_features(model, plan, found["train"], validation, config, _checkpoints(run))
 
 
 def _features(run: Run, model: keras.Model, part: Part) -> dict[str, Rows]:
@@ -95,12 +116,13 @@ def _features_of(run: Run, base: keras.Model, table: pd.DataFrame) -> Rows:
 
 
 def _checkpoints(run: Run) -> Checkpoints:
-    return Checkpoints(run.store, identity(run, "train", INPUTS))
+    return Checkpoints(run.store, identity(run, "train", (*INPUTS, _START)))
 
 
-def _keep(run: Run, model: keras.Model, fitted: Fitted) -> None:
+def _keep(run: Run, model: keras.Model, fitted: Fitted, start: WarmStart) -> None:
     run.store.write("checkpoint/model.keras", to_bytes(model))
-    run.write_json("checkpoint/steps.json", {"kept_epoch": fitted.kept_epoch, "losses": fitted.step_losses})
+    steps = {"kept_epoch": fitted.kept_epoch, "losses": fitted.step_losses, "warm_start": start.tree()}
+    run.write_json("checkpoint/steps.json", steps)
     run.store.write("history.csv", history_csv(fitted.history))
     with TemporaryDirectory() as folder:
         write_logs(fitted.history, Path(folder))
