@@ -119,8 +119,13 @@ def _entry(run: Run, evaluation: Evaluation, files: dict[str, bytes], number: in
         promoted_at=datetime.now(UTC).isoformat(timespec="seconds"),
         promoted_by=who(),
         prior_shift=_shift(evaluation, run.config.data.classes),
-        warm_nights=WarmStart.model_validate(run.read_json("checkpoint/steps.json")["warm_start"]).nights,
+        warm_nights=_begun(run).nights,
     )
+
+
+def _begun(run: Run) -> WarmStart:
+    """Where its training began; a run of an earlier version does not say, and none went on from a champion."""
+    return WarmStart.model_validate(run.read_json("checkpoint/steps.json").get("warm_start", {"reason": "unknown"}))
 
 
 def _shift(evaluation: Evaluation, classes: tuple[str, ...]) -> tuple[float, ...]:
