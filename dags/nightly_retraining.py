@@ -106,7 +106,7 @@ class Promote(ApprovalOperator):
     def execute(self, context: Context) -> str:
         config = config_of(self.model_file, context)
         if not config.promote.enabled:
-            metrics().tell_end(config, run_uri_for(config, context["run_id"]), "accepted")
+            tell("tell_end", config, run_uri_for(config, context["run_id"]), "accepted")
             raise AirflowSkipException("promote.enabled is off, as it is in every backfill: the champion stays.")
         if not config.promote.approval:
             return do(self.task_id, config, context)
@@ -118,7 +118,7 @@ class Promote(ApprovalOperator):
         answer = super().execute_complete(context, event)
         config = config_of(self.model_file, context)
         if answer["chosen_options"] != [self.APPROVE]:
-            metrics().tell_end(config, run_uri_for(config, context["run_id"]), "accepted")
+            tell("tell_end", config, run_uri_for(config, context["run_id"]), "accepted")
             raise AirflowSkipException("The promotion was not approved: the champion stays.")
         return do(self.task_id, config, context)
 
@@ -132,7 +132,7 @@ def config_of(model_file: str, context: Context) -> RunConfig:
         run_uri = run_uri_for(base, context["run_id"])
         write_failure(run_uri, context["ti"].task_id, error)
         record(base, run_uri)
-        metrics().tell_end(base, run_uri)
+        tell("tell_end", base, run_uri)
         raise AirflowFailException(str(error)) from error
 
 
@@ -166,16 +166,18 @@ def do(step: str, config: RunConfig, context: Context) -> str:
 def measure(step: str, config: RunConfig, run_uri: str, *, over: bool) -> None:
     """Tell what this step brought to light, and, when the night is over, how it ended."""
     if step == "evaluate":
-        metrics().tell_verdict(config, run_uri)
+        tell("tell_verdict", config, run_uri)
     if over:
-        metrics().tell_end(config, run_uri)
+        tell("tell_end", config, run_uri)
 
 
-def metrics() -> Any:
-    """The plugin that sends them, imported when it is needed, which keeps parsing light."""
-    import nightshift_metrics
-
-    return nightshift_metrics
+def tell(metrics: str, *arguments: Any) -> None:
+    """One of `nightshift_metrics`' functions, imported when it is needed, which keeps parsing light."""
+    try:
+        import nightshift_metrics
+    except ImportError:  # without the plugins nobody is told
+        return
+    getattr(nightshift_metrics, metrics)(*arguments)
 
 
 def guarded(work: Callable[..., str], *arguments: Any) -> str:
@@ -197,7 +199,7 @@ def skip_unless_new(config: RunConfig, run_uri: str) -> None:
         return
     message = f"Nothing is new since {last.run}: the same data, settings, weights and code. To train anyway: force."
     record(config, run_uri, outcome="skipped", step="validate", message=message)
-    metrics().tell_end(config, run_uri, "skipped")
+    tell("tell_end", config, run_uri, "skipped")
     raise AirflowSkipException(message)
 
 
