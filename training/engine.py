@@ -32,7 +32,7 @@ def to_onnx(model: keras.Model) -> bytes:
 def quickest(model: keras.Model, content: bytes, images: np.ndarray) -> Answer:
     """What answers as the model does in inference mode: ONNX Runtime, or, where that answers otherwise, Keras.
 
-    Takes half the time of TensorFlow (benchmarks/engines.py).
+    Takes half the time of TensorFlow (benchmarks/features.py).
 
     Args:
         content: of `to_onnx`.

@@ -1,0 +1,32 @@
+import threading
+
+import pytest
+
+from training.threads import in_order
+
+
+def test_results_come_in_order_whatever_finishes_first():
+    released = [threading.Event() for _ in range(4)]
+
+    def slow(number):
+        if number < 3:
+            released[number].wait()
+        else:
+            for event in released:
+                event.set()
+        return number
+
+    assert list(in_order(slow, range(20), 4)) == list(range(20))
+
+
+def test_nobody_is_far_ahead_of_what_is_used():
+    begun = []
+    results = in_order(lambda number: begun.append(number) or number, range(1000), 2)
+    assert next(results) == 0
+    assert len(begun) <= 6
+    results.close()
+
+
+def test_an_error_reaches_who_asks():
+    with pytest.raises(ZeroDivisionError):
+        list(in_order(lambda number: 1 // (5 - number), range(10), 2))
