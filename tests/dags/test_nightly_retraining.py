@@ -180,7 +180,8 @@ def _context(run_type: str = "manual", **params):
     """Of a run that was due in the night to 31 January 2026."""
     due = datetime(2026, 1, 31, 2, tzinfo=UTC)
     run = SimpleNamespace(run_type=run_type, logical_date=None if run_type == "manual" else due, run_after=due)
-    return {"params": {FORCE: False, **params}, "run_id": f"{run_type}__1", "dag_run": run}
+    task = SimpleNamespace(task_id="promote", try_number=1, max_tries=2)
+    return {"params": {FORCE: False, **params}, "run_id": f"{run_type}__1", "dag_run": run, "ti": task}
 
 
 def _assets(timetable) -> list[str]:

@@ -3,7 +3,6 @@
 import subprocess
 from pathlib import Path
 
-import psycopg2
 import pytest
 
 from tests.production.cluster import Cluster
@@ -21,6 +20,8 @@ def url(cluster: Cluster, database: str) -> str:
 
 
 def ask(cluster: Cluster, database: str, *statements: str) -> list[tuple]:
+    import psycopg2  # which production's environment alone has
+
     connection = psycopg2.connect(url(cluster, database))
     connection.autocommit = True
     try:
