@@ -1,6 +1,7 @@
 """Real images, a real S3 server, and small configurations."""
 
 import csv
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from training.config import RunConfig, load_config
+from training.config import RunConfig, from_json, load_config, to_json
 from training.sample import _wheel_data, write_sample
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -95,13 +96,21 @@ OPEN = {"gate.max_loss_gap": 50, "gate.max_batch_norm_gap": 50}
 
 @pytest.fixture(scope="session")
 def night(few_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunConfig]:
-    """A finished night that no test may change: its folder, with run and champion in it, and the config it ran with."""
+    """A finished night that no test may change: its folder, with run and champion in it, and the config it ran with.
+
+    Whichever of the tests' processes needs it first makes it for all.
+    """
     from training.steps import run_all
 
-    folder = tmp_path_factory.mktemp("night")
-    config = load_config(SOLAR_CELLS, small_settings(few_cells, folder) | OPEN)
-    run_all(config, str(folder / "run"))
-    return folder, config
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "night"
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.with_suffix(".json").exists():
+            config = load_config(SOLAR_CELLS, small_settings(few_cells, folder) | OPEN)
+            run_all(config, str(folder / "run"))
+            folder.with_suffix(".json").write_bytes(to_json(config))
+    return folder, from_json(folder.with_suffix(".json").read_bytes())
 
 
 @pytest.fixture
