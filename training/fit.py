@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from training.augment import WIDTH, apply, changes
+from training.batchnorm import fused_training
 from training.callbacks import Chronicle, Keeper, Narrator, RecalibratedValidation, Stamp
 from training.checkpoints import Checkpoints
 from training.config import AugmentConfig, TrainConfig
@@ -73,7 +74,7 @@ def fit(
     Raises:
         Diverged: a loss became NaN or infinite.
     """
-    with together(model):
+    with together(model), fused_training(model):
         training = _Training(model, plan, inputs, validation, config, augment, checkpoints)
         for stage in training.left():
             with head_alone(model) if stage.number == HEAD else nullcontext():

@@ -6,6 +6,7 @@ This package stands alone, with NumPy in and out:
 """
 
 from training.batchnorm.folding import fold_batch_norm
+from training.batchnorm.fused import fused_training
 from training.batchnorm.layers import (
     batch_norm_layers,
     freeze_batch_norm,
@@ -28,6 +29,7 @@ __all__ = [
     "batch_statistics",
     "fold_batch_norm",
     "freeze_batch_norm",
+    "fused_training",
     "learning_layers",
     "put_back",
     "recalibrate",

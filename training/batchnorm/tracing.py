@@ -43,7 +43,7 @@ def using_batch_statistics(model: keras.Model, batch: Any) -> list[BatchNorm]:
 
     candidates = [layer for layer in batch_norm_layers(model) if layer.trainable]
     if candidates:
-        with _calling(candidates, watching):
+        with calling(candidates, watching):
             tf.function(lambda rows: model(rows, training=True)).get_concrete_function(batch)
     return [layer for layer in candidates if id(layer) in learning]
 
@@ -88,20 +88,27 @@ def batch_statistics(
 
         return call
 
-    with _calling(list({id(layer): layer for layer in [*layers, *watched]}.values()), replaced):
+    with calling(list({id(layer): layer for layer in [*layers, *watched]}.values()), replaced):
         yield
 
 
 @contextmanager
-def _calling(layers: Sequence[BatchNorm], replaced: Any) -> Iterator[None]:
-    """Inside, each layer's `call` is ``replaced(layer)``: an instance attribute shadows the class's method."""
+def calling(layers: Sequence[BatchNorm], replaced: Any) -> Iterator[None]:
+    """Inside, each layer's `call` is ``replaced(layer)``: an instance attribute shadows the class's method.
+
+    One of these may be inside another, as when a callback traces while `fit` runs.
+    """
+    before = [vars(layer).get("call") for layer in layers]
     try:
         for layer in layers:
             layer.call = replaced(layer)
         yield
     finally:
-        for layer in layers:
-            vars(layer).pop("call", None)
+        for layer, shadow in zip(layers, before, strict=True):
+            if shadow is None:
+                vars(layer).pop("call", None)
+            else:
+                layer.call = shadow
 
 
 def _normalised(layer: BatchNorm, x: Any, mean: Any, variance: Any) -> Any:

@@ -1,0 +1,63 @@
+"""BatchNorm's training step by TensorFlow's one kernel for it, which Keras 3 no longer calls.
+
+Keras spells a training step out in a dozen operations, each of which goes through all of a layer's values, and as many
+for its gradients. On CPUs these took more of a step than the convolutions (benchmarks/fused_batch_norm.py).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras.layers import BatchNormalization as BatchNorm
+
+from training.batchnorm.layers import batch_norm_layers
+from training.batchnorm.tracing import calling
+
+
+@contextmanager
+def fused_training(model: keras.Model) -> Iterator[None]:
+    """While `fit` traces its step inside, layers that train on batch statistics do so by the fused kernel.
+
+    Outputs, gradients and moving statistics are Keras's but for rounding. What the kernel cannot do stays Keras's own:
+    inference, other axes than the last, types other than float32, masks, renormalization, moments pooled over devices.
+    So does everything where there is a GPU, on which none of this was measured.
+    """
+    on_gpu = bool(tf.config.list_logical_devices("GPU"))
+    with calling([] if on_gpu else [layer for layer in batch_norm_layers(model) if _plain(layer)], _fused):
+        yield
+
+
+def _plain(layer: BatchNorm) -> bool:
+    return not (layer.renorm or layer.synchronized) and layer.compute_dtype == "float32"
+
+
+def _fused(layer: BatchNorm) -> Any:
+    original = layer.call
+
+    def call(inputs: Any, training: Any = None, mask: Any = None) -> Any:
+        images = len(inputs.shape) == 4 and layer.axis in (3, -1) and inputs.dtype == "float32"
+        if training is True and layer.trainable and mask is None and images:
+            return _training_step(layer, inputs)
+        return original(inputs, training=training, mask=mask)
+
+    return call
+
+
+def _training_step(layer: BatchNorm, x: Any) -> Any:
+    channels = x.shape[-1]
+    scale = layer.gamma if layer.scale else tf.ones(channels)
+    offset = layer.beta if layer.center else tf.zeros(channels)
+    normalised, mean, unbiased, *_ = tf.raw_ops.FusedBatchNormV3(
+        x=x, scale=scale, offset=offset, mean=[], variance=[], epsilon=layer.epsilon, is_training=True
+    )
+    values = tf.cast(tf.size(x) // channels, x.dtype)
+    # Keras's moving variance is the population's.
+    _move(layer.moving_mean, mean, layer.momentum)
+    _move(layer.moving_variance, unbiased * ((values - 1) / values), layer.momentum)
+    return normalised
+
+
+def _move(average: keras.Variable, found: Any, momentum: float) -> None:
+    average.assign(average * momentum + found * (1.0 - momentum))
