@@ -24,6 +24,8 @@ PARTS: dict[str, tuple[list[str], str]] = {
     ),
     "second_night": ([], "A second night with 1 % new images"),
     "precise_bn": ([], "Recalibration beside fvcore's, on PyTorch"),
+    "training_step": ([], "A training step, and what bfloat16 brings"),
+    "augmentation": ([], "The input pipeline beside training"),
     "ingest": (["--repeats", "5"], "Reading images beside bare decoding"),
     "validation": ([], "Validating a manifest of a million rows, beside pandera"),
     "airflow_share": ([], "What Airflow takes of a night"),

@@ -14,13 +14,14 @@ from training.preprocessing import to_pixels
 from training.sample import write_sample
 
 
-def sample_cells(count: int, size: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """`count` sample images in random order, half of them defective: uint8 (count, size, size, 3), labels (count,)."""
+def sample_cells(count: int, size: int, seed: int = 0, defective: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
+    """Sample images in random order, a share of them defective: uint8 (count, size, size, 3), labels (count,)."""
     with tempfile.TemporaryDirectory() as folder:
         write_sample(Path(folder))
         rows = list(csv.DictReader((Path(folder) / "labels.csv").open()))
         random = np.random.default_rng(seed)
-        chosen = [row for label in ("intact", "defective") for row in _some(rows, label, count // 2, random)]
+        counts = {"intact": count - round(count * defective), "defective": round(count * defective)}
+        chosen = [row for label, wanted in counts.items() for row in _some(rows, label, wanted, random)]
         pixels = [to_pixels(decode((Path(folder) / row["path"]).read_bytes()), size) for row in chosen]
     order = random.permutation(len(chosen))
     labels = np.array([row["label"] == "defective" for row in chosen], np.int64)

@@ -26,6 +26,7 @@ from training.calibration import serving_prior
 from training.comparison import compare
 from training.config import GateConfig, RunConfig, load_config
 from training.determinism import make_deterministic
+from training.engine import to_onnx
 from training.errors import WorseThanChampion
 from training.features import divided, features
 from training.fit import fit
@@ -143,7 +144,7 @@ class Heads:
 
 
 def _features(base: object, pixels: np.ndarray, labels: np.ndarray) -> Labelled:
-    return features(base, pixels, 64), labels
+    return np.stack(list(features(base, lambda: to_onnx(base), pixels))), labels
 
 
 def _damaged(labels: np.ndarray, damage: Damage | None, seed: int) -> np.ndarray:

@@ -68,19 +68,18 @@ def kept_features(
     made_by = _recipe(base)
 
     def compute(missing: list[str]) -> Iterator[np.ndarray]:
-        content = bytes_once(kept, "network", made_by, lambda: to_onnx(base))
-        return features(base, content, pixels(missing))
+        return features(base, lambda: bytes_once(kept, "network", made_by, lambda: to_onnx(base)), pixels(missing))
 
     return ComputedOnce(kept, "features", made_by, base.output_shape[1:], "float32", most_bytes).rows(images, compute)
 
 
-def features(base: keras.Model, content: bytes, pixels: Array) -> Iterator[np.ndarray]:
+def features(base: keras.Model, content: Callable[[], bytes], pixels: Array) -> Iterator[np.ndarray]:
     """What the base makes of each image in inference mode: float32 (channels,).
 
     Always of so many images at once, so that an image's features do not depend on how many there are.
 
     Args:
-        content: what `to_onnx` makes of the base.
+        content: gives what `to_onnx` makes of the base.
     """
     answer = quickest(base, content, pixels[:_AT_ONCE])
     starts = range(0, len(pixels), _AT_ONCE)

@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 
+from training.processors import usable
 from training.run_folder import CONFIG, Run, as_json
 from training.store import NotFound, Store
 
@@ -65,7 +66,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": _processor(),
-        "threads": _threads(),
+        "threads": usable(),
         "memory_bytes": psutil.virtual_memory().total,
         "versions": _versions(),
     }
@@ -117,8 +118,3 @@ def _processor() -> str:
     lines = _PROCESSORS.read_text().splitlines() if _PROCESSORS.exists() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.processor() or platform.machine())
-
-
-def _threads() -> int:
-    """How many processors this process may use, which is how many threads TensorFlow starts."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -6,6 +6,7 @@ import pytest
 from keras import layers
 
 from training.engine import quickest, to_onnx
+from training.errors import StoreError
 
 
 def network(seed: int) -> keras.Model:
@@ -38,7 +39,7 @@ def images() -> np.ndarray:
 def test_the_answers_are_the_models(images, caplog):
     model = network(1)
     with caplog.at_level(logging.WARNING):
-        answer = quickest(model, to_onnx(model), images)
+        answer = quickest(model, lambda: to_onnx(model), images)
     expected = model.predict(images, verbose=0)
     np.testing.assert_allclose(answer(images), expected, atol=1e-5 * np.abs(expected).max())
     assert not caplog.records
@@ -48,16 +49,43 @@ def test_another_networks_answers_are_refused(images, caplog):
     """As those of a runtime that computes something else would be."""
     model = network(1)
     with caplog.at_level(logging.WARNING):
-        answer = quickest(model, to_onnx(network(2)), images)
+        answer = quickest(model, lambda: to_onnx(network(2)), images)
     expected = model.predict(images, verbose=0)
     np.testing.assert_allclose(answer(images), expected, atol=1e-5 * np.abs(expected).max())
     (record,) = caplog.records
     assert "answers otherwise than Keras" in record.getMessage()
 
 
+def test_what_is_not_a_number_is_left_to_keras(images, caplog):
+    """Another runtime's ReLU may hide it."""
+    model = network(1)
+    model.layers[2].moving_mean.assign([np.nan] * 8)
+    with caplog.at_level(logging.WARNING):
+        answer = quickest(model, lambda: to_onnx(model), images)
+    assert np.isnan(answer(images)).all()
+    assert "answers otherwise" in caplog.text
+
+
+@pytest.mark.parametrize("content", [b"", b"no network"])
+def test_what_onnx_runtime_cannot_run_keras_does(images, caplog, content):
+    model = network(1)
+    with caplog.at_level(logging.WARNING):
+        answer = quickest(model, lambda: content, images)
+    np.testing.assert_allclose(answer(images), model.predict(images, verbose=0), atol=1e-6)
+    assert "ONNX Runtime cannot run this network" in caplog.text
+
+
+def test_a_store_that_fails_is_no_reason_to_go_on(images):
+    def unreachable():
+        raise StoreError("s3://cells: received no answer")
+
+    with pytest.raises(StoreError):
+        quickest(network(1), unreachable, images)
+
+
 def test_the_statistics_are_those_of_the_moment(images):
     model = network(1)
-    before = quickest(model, to_onnx(model), images)(images)
+    before = quickest(model, lambda: to_onnx(model), images)(images)
     model.layers[2].moving_mean.assign_add([1.0] * 8)
-    after = quickest(model, to_onnx(model), images)(images)
+    after = quickest(model, lambda: to_onnx(model), images)(images)
     assert np.abs(after - before).max() > 0.1

@@ -40,7 +40,7 @@ def data():
 
 
 def features_of(base, pixels):
-    return np.stack(list(features(base, to_onnx(base), pixels)))
+    return np.stack(list(features(base, lambda: to_onnx(base), pixels)))
 
 
 def trained(model, plan, pixels, validation):

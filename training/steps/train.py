@@ -106,7 +106,10 @@ def _features(run: Run, model: keras.Model, part: Part) -> dict[str, Rows]:
     plan, size = read_plan(run), run.config.train.batch_size
     tables = {"train": training_images(run, plan), "validation": split_images(run, "validation")}
     own = {name: table.iloc[part.rows(len(table), size)] for name, table in tables.items()}
-    return {name: _features_of(run, divided(model)[0], table) for name, table in own.items() if len(table)}
+    # All at once, since what is kept is checked, and a network made ready, each time.
+    found = _features_of(run, divided(model)[0], pd.concat(own.values()))
+    places = np.split(np.arange(len(found)), np.cumsum([len(table) for table in own.values()])[:-1])
+    return {name: found.take(rows) for name, rows in zip(own, places, strict=True) if len(rows)}
 
 
 def _features_of(run: Run, base: keras.Model, table: pd.DataFrame) -> Rows:

@@ -13,13 +13,14 @@ from typing import BinaryIO
 
 from training.disk_full import disk_full, is_disk_full
 from training.errors import StoreError, received
+from training.processors import usable
 from training.store.face import Buffer, Entry, NotFound, mapping, refuse_large
 
 
 class LocalStore:
     """A folder."""
 
-    readers = os.cpu_count() or 1
+    readers = usable()
 
     def __init__(self, root: Path) -> None:
         self.root = root
