@@ -1,6 +1,7 @@
 """Every figure of docs/benchmarks.md, measured on this machine: `make bench`, or ARGS="ingest growth" for some of them.
 
-Each part is a script of its own that can be run alone; what they print is what the page shows.
+Each part is a script of its own that can be run alone; what they print is what the page shows, and what it last printed
+where a part is not run again.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from training.provenance import environment
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
+PRINTED = HERE.parent / "build" / "benchmarks"
 # By the script's name: its arguments, what it answers.
 PARTS: dict[str, tuple[list[str], str]] = {
     "features": (
@@ -24,7 +26,7 @@ PARTS: dict[str, tuple[list[str], str]] = {
     ),
     "second_night": ([], "A second night with 1 % new images"),
     "precise_bn": ([], "Recalibration beside fvcore's, on PyTorch"),
-    "training_step": ([], "A training step, and what bfloat16 brings"),
+    "training_step": (["--steps", "10", "--repeats", "2"], "A training step, and what bfloat16 brings"),
     "augmentation": ([], "The input pipeline beside training"),
     "ingest": (["--repeats", "5"], "Reading images beside bare decoding"),
     "validation": ([], "Validating a manifest of a million rows, beside pandera"),
@@ -37,27 +39,32 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="part", help=f"some of {', '.join(PARTS)}")
     wanted = parser.parse_args().parts or list(PARTS)
-    printed = {name: run(name) for name in wanted}
-    if failed := [name for name, lines in printed.items() if lines is None]:
+    if failed := [name for name in wanted if not run(name)]:
         print(f"failed: {', '.join(failed)}; the page stays as it was", file=sys.stderr)
         return 1
-    if set(wanted) == set(PARTS):
-        PAGE.write_text("\n".join(page({name: lines or [] for name, lines in printed.items()})) + "\n")
-        print(f"written: {PAGE}")
+    printed = {name: PRINTED / f"{name}.txt" for name in PARTS}
+    if missing := [name for name, file in printed.items() if not file.exists()]:
+        print(f"not yet measured here: {', '.join(missing)}; the page stays as it was")
+        return 0
+    PAGE.write_text("\n".join(page({name: file.read_text().splitlines() for name, file in printed.items()})) + "\n")
+    print(f"written: {PAGE}")
     return 0
 
 
-def run(name: str) -> list[str] | None:
-    """What the script prints, shown as it comes; None when it fails."""
+def run(name: str) -> bool:
+    """Keep what the script prints, shown as it comes; whether it succeeded."""
     print(f"── {name}", flush=True)
     command, lines = [sys.executable, str(HERE / f"{name}.py"), *PARTS[name][0]], list[str]()
     begun = time.monotonic()
     with subprocess.Popen(command, cwd=HERE.parent, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout or ():
             print(line, end="", flush=True)
-            lines.append(line.rstrip())
+            lines.append(line)
     print(f"   ({time.monotonic() - begun:.0f} s)", flush=True)
-    return None if process.returncode else lines
+    if process.returncode == 0:
+        PRINTED.mkdir(parents=True, exist_ok=True)
+        (PRINTED / f"{name}.txt").write_text("".join(lines))
+    return process.returncode == 0
 
 
 def page(printed: dict[str, list[str]]) -> Iterator[str]:
