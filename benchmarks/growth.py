@@ -4,9 +4,11 @@
 
 Sample images, the largest set with turned ones among them, through every step as a process of its own. What a step does
 to a number of images that is set (recalibration, the list that losses are compared on) does not grow with the data.
+A process's peak is never less than what this one held when it started it, which is why images are made by another.
 """
 
 import argparse
+import multiprocessing
 import os
 import sys
 import tempfile
@@ -14,7 +16,7 @@ import time
 from pathlib import Path
 
 import pandas as pd
-from second_night import many_cells
+from many_cells import many_cells
 
 from training.steps import STEPS
 
@@ -30,7 +32,8 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        rows = many_cells(folder, 4).sample(frac=1, random_state=0)
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            rows = pool.apply(many_cells, (folder, 4)).sample(frac=1, random_state=0)
         measured = {factor: night(folder, rows, factor, options) for factor in FACTORS}
     print(f"{'':24}" + "".join(f"{factor * options.images:>9} images " for factor in FACTORS))
     for step in STEPS:

@@ -17,16 +17,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 import pandas as pd
-from PIL import Image
+from many_cells import many_cells
 
 from training.config import load_config
 from training.run_folder import open_run
-from training.sample import write_sample
 from training.steps import run_step
 from training.steps.train import WHOLE, _features, _model
 
 MODEL = Path(__file__).resolve().parent.parent / "dags" / "models" / "solar_cells.yaml"
-TURNS = (None, Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.FLIP_TOP_BOTTOM, Image.Transpose.ROTATE_180)
 
 
 def main() -> None:
@@ -48,20 +46,6 @@ def main() -> None:
         )
     first, second = (sum(seconds) for _, seconds, _ in nights)
     print(f"the second night's part of the first's: {second / first:.1%}")
-
-
-def many_cells(folder: Path, copies: int) -> pd.DataFrame:
-    """The sample images as they are and turned over, which are other pictures; the rows of `labels.csv`."""
-    write_sample(folder / "cells")
-    rows = pd.read_csv(folder / "cells" / "labels.csv", dtype=str)
-    tables = [rows]
-    for number, turn in list(enumerate(TURNS))[1:copies]:
-        turned = rows.assign(path=[f"turned{number}/{path}" for path in rows["path"]])
-        for old, new in zip(rows["path"], turned["path"], strict=True):
-            (folder / "cells" / new).parent.mkdir(parents=True, exist_ok=True)
-            Image.open(folder / "cells" / old).transpose(turn).save(folder / "cells" / new)
-        tables.append(turned)
-    return pd.concat(tables, ignore_index=True)
 
 
 def night(folder: Path, rows: pd.DataFrame, name: str, size: int) -> tuple[str, list[float], int]:

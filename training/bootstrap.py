@@ -1,12 +1,14 @@
 """Bootstrap intervals that resample what is independent: unique images, and blocks of steps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 # Two-sided; each end is a one-sided 99 % bound.
 LEVEL = 0.98
 BLOCK_STEPS = 8
+# Resamples at a time: all at once, the weights of many images would fill the memory.
+_AT_ONCE = 100
 
 
 def interval(draws: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
@@ -18,6 +20,12 @@ def interval(draws: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
 def image_weights(images: int, resamples: int, random: np.random.Generator) -> np.ndarray:
     """How often each unique image is drawn in each resample; shape (resamples, images)."""
     return random.multinomial(images, np.full(images, 1 / images), size=resamples).astype(np.float64)
+
+
+def image_weight_blocks(images: int, resamples: int, random: np.random.Generator) -> Iterator[np.ndarray]:
+    """The rows of `image_weights`, a hundred at a time."""
+    for first in range(0, resamples, _AT_ONCE):
+        yield image_weights(images, min(_AT_ONCE, resamples - first), random)
 
 
 def weights_within_classes(labels: np.ndarray, resamples: int, random: np.random.Generator) -> np.ndarray:

@@ -148,15 +148,14 @@ def _draws(
 ) -> dict[str, np.ndarray | None]:
     """Resampled means of every loss; losses over the same images share their resamples, so differences are paired."""
     random = np.random.default_rng(seed)
-    weights = bootstrap.image_weights(len(images), resamples, random)
-    draws: dict[str, np.ndarray | None] = {}
-    for name, values in rows.items():
-        usable = values is not None and np.isfinite(values).all()
-        shown = name if name in images.ids else "list"
-        pair = images.ids[shown], images.classes[shown]
-        draws[name] = bootstrap.mean_draws(np.asarray(values), *pair, weights) if usable else None
-    draws["fit"] = _fit_draws(fit_loss, resamples, random)
-    return draws
+    usable = {name: values for name, values in rows.items() if values is not None and np.isfinite(values).all()}
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in usable}
+    for weights in bootstrap.image_weight_blocks(len(images), resamples, random):
+        for name, values in usable.items():
+            shown = name if name in images.ids else "list"
+            parts[name].append(bootstrap.mean_draws(values, images.ids[shown], images.classes[shown], weights))
+    draws = dict.fromkeys(rows) | {name: np.concatenate(found) for name, found in parts.items()}
+    return draws | {"fit": _fit_draws(fit_loss, resamples, random)}
 
 
 def _fit_draws(fit_loss: float | np.ndarray | None, resamples: int, random: np.random.Generator) -> np.ndarray | None:

@@ -53,3 +53,12 @@ def test_blocks_keep_the_mean_and_widen_where_neighbours_agree():
 def test_a_single_step_has_no_spread():
     draws = bootstrap.block_mean_draws(np.array([0.7]), 10, np.random.default_rng(0))
     np.testing.assert_array_equal(draws, np.full(10, 0.7))
+
+
+def test_weights_in_blocks_are_the_same_weights():
+    whole, parts = (draw(7, 250, np.random.default_rng(3)) for draw in (bootstrap.image_weights, _in_blocks))
+    np.testing.assert_array_equal(whole, parts)
+
+
+def _in_blocks(images, resamples, random):
+    return np.concatenate(list(bootstrap.image_weight_blocks(images, resamples, random)))

@@ -112,8 +112,10 @@ def _interval(difference: np.ndarray, classes: np.ndarray) -> tuple[float, float
     """The paired bootstrap's, from a fixed seed; null where a loss is not finite."""
     if not np.isfinite(difference).all():
         return None
-    weights = bootstrap.image_weights(len(difference), _RESAMPLES, np.random.default_rng(0))
-    return bootstrap.interval(bootstrap.mean_draws(difference, np.arange(len(difference)), classes, weights))
+    images = np.arange(len(difference))
+    blocks = bootstrap.image_weight_blocks(len(images), _RESAMPLES, np.random.default_rng(0))
+    draws = [bootstrap.mean_draws(difference, images, classes, weights) for weights in blocks]
+    return bootstrap.interval(np.concatenate(draws))
 
 
 def _mean(values: np.ndarray) -> float | None:
