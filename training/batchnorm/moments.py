@@ -1,6 +1,7 @@
 """From a batch to the moments that each BatchNormalization layer sees, and from some images to those of all of them."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import keras
@@ -10,6 +11,9 @@ from keras.layers import BatchNormalization as BatchNorm
 
 from training.batchnorm.statistics import Pair, Statistics
 from training.batchnorm.tracing import Call, Correction, as_they_are, batch_statistics
+from training.threads import in_order
+
+_AT_ONCE = 2
 
 
 class BatchMoments(NamedTuple):
@@ -40,10 +44,15 @@ class Moments:
         return self.pooled(self.of_each(batches))
 
     def of_each(self, batches: Iterable[Any]) -> Iterator[BatchMoments]:
-        """Of one batch after the other."""
-        for batch in batches:
-            # One transfer for all layers.
-            yield BatchMoments(len(keras.tree.flatten(batch)[0]), self._traced(batch).numpy())
+        """Of each batch, in order; two at a time, or a third of two processors would have nothing to do."""
+        remaining = iter(batches)
+        for first in islice(remaining, 1):
+            yield self._of(first)  # in this thread, where what it is traced with is known
+        yield from in_order(self._of, remaining, _AT_ONCE)
+
+    def _of(self, batch: Any) -> BatchMoments:
+        # One transfer for all layers.
+        return BatchMoments(len(keras.tree.flatten(batch)[0]), self._traced(batch).numpy())
 
     def prepare(self, batch: Any) -> None:
         """Trace what `of_each` will, so that moments can be pooled that were measured elsewhere; nothing is run."""

@@ -1,5 +1,6 @@
 """BatchNormalization while a graph is traced: which layers normalise by their batch, and what moments each sees."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,9 @@ from keras import ops
 from keras.layers import BatchNormalization as BatchNorm
 
 from training.batchnorm.layers import batch_norm_layers
+
+# So many values may be added up in float32: what that rounds off stays near 1e-7 of their spread.
+_PLACES = 256
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,7 @@ def _normalised(layer: BatchNorm, x: Any, mean: Any, variance: Any) -> Any:
 def _moments(x: Any, layer: BatchNorm, mask: Any) -> tuple[Any, Any, Any]:
     """Count, mean and variance of each channel over a batch, float64.
 
-    Float32 sums along one axis, added in float64: near 1e-7 where Keras's own float32 moments are near 1e-5, at
+    Float32 sums of few values, added in float64: near 1e-7 where Keras's own float32 moments are near 1e-5, at
     the same price. The variance is taken around the rounded mean, and corrected for the rounding.
     """
     weights = None if mask is None else ops.expand_dims(ops.cast(mask, x.dtype), -1)
@@ -143,8 +147,14 @@ def _total(x: Any, layer: BatchNorm, weights: Any) -> Any:
     channels = layer.axis % len(x.shape)
     others = [axis for axis in range(len(x.shape)) if axis != channels]
     if len(others) > 1:
-        x = tf.reduce_sum(x, axis=others[-1], keepdims=True)
+        x = tf.reduce_sum(x, axis=_few(x, others), keepdims=True)
     return tf.reduce_sum(tf.cast(x, tf.float64), axis=others)
+
+
+def _few(x: Any, others: list[int]) -> list[int]:
+    """Axes that can be added up in float32: an image's all where it is small, else the last."""
+    places = [x.shape[axis] for axis in others[1:]]
+    return others[1:] if None not in places and math.prod(places) <= _PLACES else others[-1:]
 
 
 def _along_channels(values: Any, x: Any, layer: BatchNorm) -> Any:
