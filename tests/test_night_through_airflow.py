@@ -38,7 +38,10 @@ APPROVAL_IN_FORM = {"promote__approval": True}
 DAG = "retrain_solar_cells"
 METRICS = "airflow.nightshift.solar_cells"
 # The failure this project is about, held against the gate as shipped: statistics that lag, and nothing that mends them.
-SEED = ("recalibrate.enabled=false", "model.batch_norm_momentum=0.999", "train.keep_epoch=last", "train.epochs=2")
+SEED = (
+    *("recalibrate.enabled=false", "model.batch_norm_momentum=0.999", "train.keep_epoch=last", "train.epochs=2"),
+    "train.learning_rate=0.003",  # so few images: at a lower rate the gap is there, but not beyond doubt
+)
 
 
 @pytest.fixture(scope="module")
