@@ -56,7 +56,7 @@ def beside_pandera(table: pd.DataFrame, seconds: float) -> None:
         {
             "path": column(unique=True),
             "sha256": column(unique=True, nullable=True),
-            "error": column(check_that(lambda found: found.isna()), nullable=True),
+            "error": column(checks=check_that(lambda found: found.isna()), nullable=True),
             "label": column(checks=check_that.isin(CLASSES)),
             "split": column(checks=check_that.isin(SPLITS)),
             "width": column(checks=check_that.ge(32)),

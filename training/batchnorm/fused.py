@@ -1,7 +1,7 @@
 """BatchNorm's training step by TensorFlow's one kernel for it, which Keras 3 no longer calls.
 
 Keras spells a training step out in a dozen operations, each of which goes through all of a layer's values, and as many
-for its gradients. On CPUs these took more of a step than the convolutions (benchmarks/training_step.py).
+for its gradients. On two cores a step of the default network took a fifth less without (benchmarks/training_step.py).
 """
 
 from collections.abc import Iterator
