@@ -17,13 +17,17 @@ from training.config import TrainConfig
 from training.engine import quickest, to_onnx
 from training.fit import Fitted, fit
 from training.pixels import recipe
+from training.processors import usable
 from training.progress import followed
 from training.rows import Array, Rows
 from training.sampling import SamplingPlan
 from training.store import Store
+from training.threads import in_order
 
 log = logging.getLogger(__name__)
-_AT_ONCE = 16
+_AT_ONCE = 8
+# Training reads features again in every epoch; so many bytes of them it holds in memory, which is quicker.
+_IN_MEMORY = 2**28
 
 
 def fit_on_features(
@@ -42,7 +46,12 @@ def fit_on_features(
         validation: features and class numbers.
     """
     _, head = divided(model)
-    return fit(head, plan, found, validation, config, checkpoints=checkpoints)
+    held_out, labels = validation
+    return fit(head, plan, _at_hand(found), (_at_hand(held_out), labels), config, checkpoints=checkpoints)
+
+
+def _at_hand(rows: Array) -> Array:
+    return np.asarray(rows) if rows.nbytes <= _IN_MEMORY else rows
 
 
 def divided(model: keras.Model) -> tuple[keras.Model, keras.Model]:
@@ -83,7 +92,8 @@ def features(base: keras.Model, content: Callable[[], bytes], pixels: Array) -> 
     """
     answer = quickest(base, content, pixels[:_AT_ONCE])
     starts = range(0, len(pixels), _AT_ONCE)
-    found = (answer(_filled(pixels[start : start + _AT_ONCE])) for start in starts)
+    asked = (_filled(pixels[start : start + _AT_ONCE]) for start in starts)
+    found = in_order(answer, asked, usable())
     rows = (row for batch in found for row in batch)
     return followed(islice(rows, len(pixels)), log, "features", len(pixels), "images")
 

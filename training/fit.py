@@ -28,6 +28,8 @@ from training.step_losses import StepLosses
 log = logging.getLogger(__name__)
 HEAD, FINE_TUNE = 1, 2
 AS_THEY_ARE = AugmentConfig()
+# At least so many are validated at once: the few that features take would be over sooner than the call.
+_BYTES = 2**19
 
 
 @dataclass(frozen=True)
@@ -142,16 +144,14 @@ class _Training:
 
     def run(self, stage: Stage) -> None:
         compile_classifier(self.model, stage.learning_rate, self.steps.metric)
+        self._build()
         if self.standing.stage == stage.number:
-            self.model.optimizer.build(self.model.trainable_variables)
             assign(self.model.optimizer.variables, self.saved.optimizer)
         self.standing.stage, self.chronicle.choosing = stage.number, stage.number == FINE_TUNE
         for epochs, done in self.standing.parts(stage.epochs):
             self._fit(stage, epochs, done)
 
     def _fit(self, stage: Stage, epochs: range, done: int) -> None:
-        if done:
-            self._build_metrics()
         draw_apart(self.model)
         self.model.fit(
             _epochs(self.plan, self.inputs, self.outputs, self.augment, epochs, done),
@@ -165,8 +165,9 @@ class _Training:
             verbose=0,
         )
 
-    def _build_metrics(self) -> None:
-        """Keras would do so at the first step, which is too late for values to be put into them."""
+    def _build(self) -> None:
+        """Keras would do so at the first step: too late for values to be put in, and then it traces the step twice."""
+        self.model.optimizer.build(self.model.trainable_variables)
         some = tf.zeros((1, self.outputs))
         self.model.compute_metrics(None, some, some)
 
@@ -238,7 +239,7 @@ def _labelled(data: tuple[Array, np.ndarray], outputs: int, batch_size: int) -> 
     inputs, labels = data[0], targets(data[1], outputs)
     # Keras adds the devices' parts of the first batch up to see what data look like, so they must be equal.
     devices = tf.distribute.get_strategy().num_replicas_in_sync
-    even = min(batch_size, len(inputs)) // devices * devices
+    even = min(max(batch_size, _BYTES // inputs[:1].nbytes), len(inputs)) // devices * devices
     starts = range(0, len(inputs), even)
     signature = tuple(tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in (inputs, labels))
     dataset = tf.data.Dataset.from_generator(

@@ -1,5 +1,6 @@
 """Rows of one array that lie in several, read when they are asked for: more of them than fit into memory."""
 
+import math
 import mmap
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -24,6 +25,10 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.part)
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
 
     def __getitem__(self, wanted: slice | np.ndarray) -> np.ndarray:
         part, place = self.part[wanted], self.place[wanted]

@@ -61,6 +61,16 @@ def test_step_losses_are_each_steps_own(data):
     assert fitted.history[0]["cross_entropy"] == pytest.approx(fitted.history[0]["loss"], rel=1e-5)
 
 
+def test_keras_traces_the_step_once(data):
+    """It does so twice when variables are made by the first step; of a large network that takes seconds."""
+    model = small_network(momentum=0.999)
+    traced = []
+    original = model.train_step
+    model.train_step = lambda batch: traced.append(batch) or original(batch)
+    run(data, model, epochs=2, head_epochs=1)
+    assert len(traced) == 2  # once a stage
+
+
 def test_patience_of_five_fires_and_the_best_epoch_is_kept(data):
     """Labels of validation are noise, so its loss soon only rises."""
     _, fitted = run(data, epochs=60, early_stopping_patience=5)
