@@ -161,7 +161,7 @@ def test_every_task_has_its_memory(tmp_path, monkeypatch):
     subprocess.run(["cp", "-r", ROOT / "dags", tmp_path], check=True)
     with (models / "solar_cells.yaml").open("a") as file:
         file.write("scale: {shards: 2}\n")
-    text = (models / "solar_cells.yaml").read_text().replace("  input_size: 80", "  input_size: 80\n  policy: features")
+    text = (models / "solar_cells.yaml").read_text().replace("model:\n", "model:\n  policy: features\n")
     (models / "solar_cells.yaml").write_text(text)
     monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "KubernetesExecutor")
     told = {task.task_id: executor_config(task) for task in parsed(models).tasks}
