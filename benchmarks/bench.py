@@ -24,6 +24,7 @@ PARTS: dict[str, tuple[list[str], str]] = {
         [],
         "Training on features beside a plain Keras script; extraction beside `model.predict` and the machine's peak",
     ),
+    "engines": ([], "Features by other engines, and in bfloat16"),
     "second_night": ([], "A second night with 1 % new images"),
     "precise_bn": ([], "Recalibration beside fvcore's, on PyTorch"),
     "training_step": (["--steps", "10", "--repeats", "1"], "A training step, and what bfloat16 brings"),

@@ -1,6 +1,6 @@
 """What training on features saves beside a plain Keras script, and how fast features are, beside what the machine can.
 
-    python benchmarks/features.py [--size 80 224] [--epochs 15]
+    python benchmarks/features.py [--size 112 224] [--epochs 15]
 
 Training: the script of many a tutorial (a frozen base, pooling, two dense layers with dropout, rare images shown as
 often as the others, Adam, the usual ten metrics, early stopping, a checkpoint of the best epoch, `model.fit`) against
@@ -11,11 +11,14 @@ product gets out of this machine.
 """
 
 import argparse
+import logging
 import multiprocessing
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -31,18 +34,21 @@ from training.engine import quickest, to_onnx
 from training.features import divided, fit_on_features, kept_features
 from training.network import backbone_of, build_model
 from training.objective import _of_two_classes
+from training.processors import usable
 from training.sampling import make_plan
 from training.store import LocalStore
+from training.threads import in_order
 
 HEAD = (64, 64)
 BATCH = 32
+PATIENCE = 5
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, nargs="+", default=[80, 224], help="sides, in pixels")
+    parser.add_argument("--size", type=int, nargs="+", default=[112, 224], help="sides, in pixels")
     parser.add_argument("--epochs", type=int, default=15, help="at most, of the plain script, as in the original")
-    parser.add_argument("--images", type=int, default=2000)
+    parser.add_argument("--images", type=int, default=2600, help="by default nearly all of the sample")
     options = parser.parse_args()
     for size in options.size:
         # Each in a process of its own: what Nightshift switches off in TensorFlow cannot be switched on again.
@@ -65,7 +71,7 @@ def extraction(x: np.ndarray) -> None:
     answer = quickest(base, lambda: content, x)
     ways: dict[str, Callable[[], object]] = {
         "model.predict": lambda: base.predict(x, batch_size=BATCH, verbose=0),
-        "features": lambda: [answer(x[start : start + 16]) for start in range(0, len(x), 16)],
+        "features": lambda: list(in_order(answer, np.split(x, len(x) // 8), usable())),
         "matrix product": matrix_product,
     }
     seconds = interleaved(ways, 5)
@@ -114,26 +120,52 @@ def multiplications(base: keras.Model) -> float:
     return total
 
 
+@dataclass(frozen=True)
+class Course:
+    """A training's validation loss after each epoch, and how many seconds after its beginning that was."""
+
+    losses: list[float]
+    seconds: list[float]
+
+    @property
+    def best(self) -> int:
+        return int(np.argmin(self.losses))
+
+    def reaching(self, goal: float) -> int:
+        """The first epoch that is as good as the goal, or its own best."""
+        return next((epoch for epoch, loss in enumerate(self.losses) if loss <= goal), self.best)
+
+    def until(self, epoch: int) -> str:
+        return f"{self.seconds[epoch]:.1f} s (val loss {self.losses[epoch]:.3f} after {epoch + 1} epochs)"
+
+
 def training(x: np.ndarray, y: np.ndarray, epochs: int) -> None:
-    """Seconds until the plain script's best validation loss."""
+    """Seconds until the plain script's best validation loss, and until each stops by itself."""
     held_out = len(x) // 5
     parts = (x[held_out:], y[held_out:]), (x[:held_out], y[:held_out])
-    plain, goal, taken = plain_script(*parts, epochs)
+    plain = plain_script(*parts, epochs)
+    print(f"training {x.shape[1]} px: plain Keras {plain.until(plain.best)}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        cold, loss, needed = on_features(*parts, goal, Path(folder))
-        warm, _, _ = on_features(*parts, goal, Path(folder))
+        for name in ("features", "features known"):
+            beside(name, on_features(*parts, Path(folder)), plain)
+
+
+def beside(name: str, course: Course, plain: Course) -> None:
+    goal = course.reaching(plain.losses[plain.best])
+    ratio = plain.seconds[plain.best] / course.seconds[goal]
+    print(f"   {name} {course.until(goal)}: ratio {ratio:.1f}", flush=True)
+    whole, stopped = plain.seconds[-1], course.seconds[-1]
     print(
-        f"training {x.shape[1]} px: plain Keras {plain:.1f} s (val loss {goal:.3f} after {taken} epochs); features "
-        f"{cold:.1f} s ({loss:.3f}, {needed} epochs): ratio {plain / cold:.1f}; features known {warm:.1f} s: "
-        f"ratio {plain / warm:.1f}",
+        f"      until early stopping: plain {whole:.1f} s, {len(plain.losses)} epochs; {name} {stopped:.1f} s, "
+        f"{len(course.losses)} epochs, val loss {min(course.losses):.3f}: ratio {whole / stopped:.1f}",
         flush=True,
     )
 
 
 def plain_script(
     train: tuple[np.ndarray, np.ndarray], validation: tuple[np.ndarray, np.ndarray], epochs: int
-) -> tuple[float, float, int]:
-    """Seconds until the best epoch of what one would write without Nightshift, its validation loss, and epochs."""
+) -> Course:
+    """What one would write without Nightshift."""
     keras.utils.set_random_seed(0)
     base = backbone_of(build_model(ModelConfig(input_size=train[0].shape[1])))
     base.trainable = False
@@ -143,7 +175,7 @@ def plain_script(
     model.compile(keras.optimizers.Adam(1e-3), "binary_crossentropy", metrics=list(_of_two_classes()))
     ends = list[float]()
     told = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: ends.append(time.perf_counter()))
-    stopping = keras.callbacks.EarlyStopping(monitor="val_loss", patience=5)
+    stopping = keras.callbacks.EarlyStopping(monitor="val_loss", patience=PATIENCE)
     shown, steps = oversampled(*train)
     with tempfile.TemporaryDirectory() as folder:
         best_epoch = keras.callbacks.ModelCheckpoint(f"{folder}/best.keras", monitor="val_loss", save_best_only=True)
@@ -156,9 +188,7 @@ def plain_script(
             callbacks=[stopping, best_epoch, told],
             verbose=0,
         )
-    losses = history.history["val_loss"]
-    best = int(np.argmin(losses))
-    return ends[best] - begun, losses[best], best + 1
+    return Course(history.history["val_loss"], [end - begun for end in ends])
 
 
 def oversampled(x: np.ndarray, y: np.ndarray) -> tuple[tf.data.Dataset, int]:
@@ -170,28 +200,41 @@ def oversampled(x: np.ndarray, y: np.ndarray) -> tuple[tf.data.Dataset, int]:
 
 
 def on_features(
-    train: tuple[np.ndarray, np.ndarray], validation: tuple[np.ndarray, np.ndarray], goal: float, folder: Path
-) -> tuple[float, float, int]:
-    """The same, until the validation loss is no more than the goal, or its own best."""
+    train: tuple[np.ndarray, np.ndarray], validation: tuple[np.ndarray, np.ndarray], folder: Path
+) -> Course:
+    """The same with Nightshift, the features that are not in the folder included."""
     make_deterministic(0)
     model = build_model(ModelConfig(input_size=train[0].shape[1], policy="features", head_units=HEAD, dropout=0.5))
     pixels = {f"{place:064d}": image for place, image in enumerate(np.concatenate([train[0], validation[0]]))}
     names = {f"{place:064d}": "ab"[label] for place, label in enumerate(train[1])}
     plan = make_plan(names, ("a", "b"), strategy="oversample", batch_size=BATCH, seed=0)
+    order = np.array([int(name) for name in plan.images])
+    config = TrainConfig(batch_size=BATCH, epochs=30, learning_rate=1e-3, early_stopping_patience=PATIENCE)
     begun = time.perf_counter()
     found = kept_features(
         divided(model)[0], list(pixels), lambda some: np.stack([pixels[one] for one in some]), LocalStore(folder), 2**33
     )
-    computing = time.perf_counter() - begun
-    order = np.array([int(name) for name in plan.images])
-    begun = time.perf_counter()
-    rows = np.asarray(found)
-    config = TrainConfig(batch_size=BATCH, epochs=30, learning_rate=1e-3, early_stopping_patience=5)
-    fitted = fit_on_features(model, plan, rows[order], (rows[len(train[0]) :], validation[1]), config)
-    spent = time.perf_counter() - begun
-    losses = [row["val_loss"] for row in fitted.history]
-    reached = next((epoch for epoch, loss in enumerate(losses, 1) if loss <= goal), int(np.argmin(losses)) + 1)
-    return computing + spent * reached / len(losses), losses[reached - 1], reached
+    held_out = found.take(np.arange(len(train[0]), len(found)))
+    with epoch_ends() as ends:
+        fitted = fit_on_features(model, plan, found.take(order), (held_out, validation[1]), config)
+    return Course([row["val_loss"] for row in fitted.history], [end - begun for end in ends])
+
+
+@contextmanager
+def epoch_ends() -> Iterator[list[float]]:
+    """The moments at which training says that an epoch is over."""
+    ends = list[float]()
+
+    def heard(record: logging.LogRecord) -> bool:
+        if record.getMessage().startswith("epoch "):
+            ends.append(time.perf_counter())
+        return False
+
+    log = logging.getLogger("training.callbacks")
+    log.setLevel(logging.INFO)
+    log.addFilter(heard)
+    yield ends
+    log.removeFilter(heard)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ MODEL = Path(__file__).resolve().parent.parent / "dags" / "models" / "solar_cell
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--new", type=float, default=0.01, help="share of the second night's images that are new")
-    parser.add_argument("--size", type=int, default=80, help="side, in pixels")
+    parser.add_argument("--size", type=int, default=112, help="side, in pixels")
     parser.add_argument("--copies", type=int, default=4, choices=(1, 2, 3, 4))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
