@@ -1,6 +1,6 @@
 """What training on features saves beside a plain Keras script, and how fast features are, beside what the machine can.
 
-    python benchmarks/features.py [--size 112 224] [--epochs 15]
+    python benchmarks/features.py [--size 112 224] [--epochs 15] [--seeds 0 1 2]
 
 Training: the script of many a tutorial (a frozen base, pooling, two dense layers with dropout, rare images shown as
 often as the others, Adam, the usual ten metrics, early stopping, a checkpoint of the best epoch, `model.fit`) against
@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -42,24 +43,43 @@ from training.threads import in_order
 HEAD = (64, 64)
 BATCH = 32
 PATIENCE = 5
+KINDS = "features", "features known"
+# To the same loss plainly and on features, and until early stopping plainly and on features.
+Seconds = tuple[float, float, float, float]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, nargs="+", default=[112, 224], help="sides, in pixels")
     parser.add_argument("--epochs", type=int, default=15, help="at most, of the plain script, as in the original")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="when a training is there is luck, too")
     parser.add_argument("--images", type=int, default=2600, help="by default nearly all of the sample")
     options = parser.parse_args()
     for size in options.size:
-        # Each in a process of its own: what Nightshift switches off in TensorFlow cannot be switched on again.
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            pool.apply(measure, (size, options.images, options.epochs))
+        on_its_own(measure, size, options.images)
+        seconds = [on_its_own(training, size, options.images, options.epochs, seed) for seed in options.seeds]
+        for place, name in enumerate(KINDS):
+            plain, ours, whole, stopped = np.sum(seconds, axis=0)[place]
+            print(
+                f"{size} px, seeds {options.seeds}, {name}: ratio {plain / ours:.1f} to the same loss, "
+                f"{whole / stopped:.1f} until early stopping",
+                flush=True,
+            )
 
 
-def measure(size: int, images: int, epochs: int) -> None:
-    x, y = sample_cells(images, size, defective=0.31)  # as the whole sample
+def on_its_own(function: Callable[..., Any], *arguments: int) -> Any:
+    """In a process of its own: what Nightshift switches off in TensorFlow cannot be switched on again."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, arguments)
+
+
+def cells(size: int, images: int) -> tuple[np.ndarray, np.ndarray]:
+    return sample_cells(images, size, defective=0.31)  # as the whole sample
+
+
+def measure(size: int, images: int) -> None:
+    x, _ = cells(size, images)
     extraction(x[:512] if size < 160 else x[:128])
-    training(x, y, epochs)
 
 
 def extraction(x: np.ndarray) -> None:
@@ -139,18 +159,18 @@ class Course:
         return f"{self.seconds[epoch]:.1f} s (val loss {self.losses[epoch]:.3f} after {epoch + 1} epochs)"
 
 
-def training(x: np.ndarray, y: np.ndarray, epochs: int) -> None:
-    """Seconds until the plain script's best validation loss, and until each stops by itself."""
-    held_out = len(x) // 5
+def training(size: int, images: int, epochs: int, seed: int) -> list[Seconds]:
+    """Seconds until the plain script's best validation loss, and until each stops by itself; a row each of `KINDS`."""
+    x, y = cells(size, images)
+    held_out = images // 5
     parts = (x[held_out:], y[held_out:]), (x[:held_out], y[:held_out])
-    plain = plain_script(*parts, epochs)
-    print(f"training {x.shape[1]} px: plain Keras {plain.until(plain.best)}", flush=True)
+    plain = plain_script(*parts, epochs, seed)
+    print(f"training {size} px, seed {seed}: plain Keras {plain.until(plain.best)}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        for name in ("features", "features known"):
-            beside(name, on_features(*parts, Path(folder)), plain)
+        return [beside(name, on_features(*parts, Path(folder), seed), plain) for name in KINDS]
 
 
-def beside(name: str, course: Course, plain: Course) -> None:
+def beside(name: str, course: Course, plain: Course) -> Seconds:
     goal = course.reaching(plain.losses[plain.best])
     ratio = plain.seconds[plain.best] / course.seconds[goal]
     print(f"   {name} {course.until(goal)}: ratio {ratio:.1f}", flush=True)
@@ -160,13 +180,14 @@ def beside(name: str, course: Course, plain: Course) -> None:
         f"{len(course.losses)} epochs, val loss {min(course.losses):.3f}: ratio {whole / stopped:.1f}",
         flush=True,
     )
+    return plain.seconds[plain.best], course.seconds[goal], whole, stopped
 
 
 def plain_script(
-    train: tuple[np.ndarray, np.ndarray], validation: tuple[np.ndarray, np.ndarray], epochs: int
+    train: tuple[np.ndarray, np.ndarray], validation: tuple[np.ndarray, np.ndarray], epochs: int, seed: int
 ) -> Course:
     """What one would write without Nightshift."""
-    keras.utils.set_random_seed(0)
+    keras.utils.set_random_seed(seed)
     base = backbone_of(build_model(ModelConfig(input_size=train[0].shape[1])))
     base.trainable = False
     dense = [layer for units in HEAD for layer in (keras.layers.Dense(units, "relu"), keras.layers.Dropout(0.5))]
@@ -176,7 +197,7 @@ def plain_script(
     ends = list[float]()
     told = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: ends.append(time.perf_counter()))
     stopping = keras.callbacks.EarlyStopping(monitor="val_loss", patience=PATIENCE)
-    shown, steps = oversampled(*train)
+    shown, steps = oversampled(*train, seed)
     with tempfile.TemporaryDirectory() as folder:
         best_epoch = keras.callbacks.ModelCheckpoint(f"{folder}/best.keras", monitor="val_loss", save_best_only=True)
         begun = time.perf_counter()
@@ -191,23 +212,23 @@ def plain_script(
     return Course(history.history["val_loss"], [end - begun for end in ends])
 
 
-def oversampled(x: np.ndarray, y: np.ndarray) -> tuple[tf.data.Dataset, int]:
+def oversampled(x: np.ndarray, y: np.ndarray, seed: int) -> tuple[tf.data.Dataset, int]:
     """As TensorFlow's tutorial on imbalanced data does it: both classes without end, half of each batch from either."""
     classes = [tf.data.Dataset.from_tensor_slices((x[y == one], y[y == one])) for one in (0, 1)]
-    endless = [dataset.shuffle(1000, seed=0).repeat() for dataset in classes]
-    mixed = tf.data.Dataset.sample_from_datasets(endless, weights=[0.5, 0.5], seed=0)
+    endless = [dataset.shuffle(1000, seed=seed).repeat() for dataset in classes]
+    mixed = tf.data.Dataset.sample_from_datasets(endless, weights=[0.5, 0.5], seed=seed)
     return mixed.batch(BATCH).prefetch(2), int(np.ceil(2 * np.sum(y == 0) / BATCH))
 
 
 def on_features(
-    train: tuple[np.ndarray, np.ndarray], validation: tuple[np.ndarray, np.ndarray], folder: Path
+    train: tuple[np.ndarray, np.ndarray], validation: tuple[np.ndarray, np.ndarray], folder: Path, seed: int
 ) -> Course:
     """The same with Nightshift, the features that are not in the folder included."""
-    make_deterministic(0)
+    make_deterministic(seed)
     model = build_model(ModelConfig(input_size=train[0].shape[1], policy="features", head_units=HEAD, dropout=0.5))
     pixels = {f"{place:064d}": image for place, image in enumerate(np.concatenate([train[0], validation[0]]))}
     names = {f"{place:064d}": "ab"[label] for place, label in enumerate(train[1])}
-    plan = make_plan(names, ("a", "b"), strategy="oversample", batch_size=BATCH, seed=0)
+    plan = make_plan(names, ("a", "b"), strategy="oversample", batch_size=BATCH, seed=seed)
     order = np.array([int(name) for name in plan.images])
     config = TrainConfig(batch_size=BATCH, epochs=30, learning_rate=1e-3, early_stopping_patience=PATIENCE)
     begun = time.perf_counter()

@@ -83,6 +83,7 @@ def small_settings(data: Path | str, store: Path | str) -> dict[str, object]:
         "model.input_size": 48,
         "train.epochs": 1,
         "train.batch_size": 8,
+        "train.learning_rate": 0.001,  # few steps must move the network
         "train.monitor_samples": 16,
         "recalibrate.samples": 64,
         "evaluate.batches": 10,

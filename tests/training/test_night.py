@@ -226,10 +226,11 @@ def test_repeated_on_s3_the_night_is_the_same(night, few_cells, s3, caplog):
 def test_recalibration_closes_the_gap_that_ends_the_night_without_it(few_cells, tmp_path):
     """Under the gate as shipped; the night without it runs through the real scheduler, in another test."""
     lagging = {"model.batch_norm_momentum": 0.999, "train.keep_epoch": "last", "train.epochs": 2}
-    config = load_config(SOLAR_CELLS, small_settings(few_cells, tmp_path) | lagging)
+    # So few steps leave the statistics behind by a little or by a lot, as rounding has it; larger ones, by enough.
+    config = load_config(SOLAR_CELLS, small_settings(few_cells, tmp_path) | lagging | {"train.learning_rate": 0.003})
     run_all(config, str(tmp_path / "run"))
     losses = json.loads((tmp_path / "run" / "evaluation.json").read_text())["losses"]
-    assert losses["inference_before"] > 3 * losses["batch_statistics"]
+    assert losses["inference_before"] - losses["batch_statistics"] > 2 * config.gate.max_batch_norm_gap
     assert losses["served"] == losses["inference"]
     assert json.loads((tmp_path / "run" / "verdict.json").read_text())["accepted"]
     report = json.loads((tmp_path / "run" / "batch_norm.json").read_text())
