@@ -131,6 +131,8 @@ def _folder(kind: str, recipe: Mapping[str, Any]) -> str:
 def _places(files: Files, images: Sequence[str]) -> np.ndarray:
     """Where each image is among all pairs of the files, one file after the other; -1 for one that is not."""
     known = np.concatenate([np.empty(0, "S64"), *(pairs["image"] for pairs in files.values())])
+    for pairs in files.values():
+        let_go(pairs)  # with the names came the rows that lie between them
     wanted = np.array(images, "S64")
     if not len(known):
         return np.full(len(wanted), -1)

@@ -1,6 +1,7 @@
 """Rows that are computed once: on real files in a folder and on an S3 server."""
 
 import hashlib
+import re
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,29 @@ def test_only_what_is_new_is_computed(store):
     np.testing.assert_array_equal(found[np.array([5, 0, 5])], np.stack([row(wanted[place]) for place in (5, 0, 5)]))
     np.testing.assert_array_equal(found.take(np.arange(4, 9))[1:3], found[5:7])
     assert (len(found), found.shape, found.dtype) == (24, (24, *SHAPE), np.float32)
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="the system does not say what of a file is in memory")
+def test_what_lies_in_files_takes_no_memory(tmp_path):
+    images = [name(number) for number in range(2000)]
+    kept(LocalStore(tmp_path)).rows(images, Computer())
+    found = kept(LocalStore(tmp_path)).rows(images, Computer())
+    assert resident(tmp_path) == 0
+    np.testing.assert_array_equal(found[700:702], [row(image) for image in images[700:702]])
+    assert resident(tmp_path) == 0
+
+
+def resident(folder: Path) -> int:
+    """KiB of the folder's mapped files that the system counts as this process's."""
+    sizes, inside, mapped = [], False, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+            inside = str(folder) in line
+            mapped = mapped or inside
+        elif inside and line.startswith("Rss:"):
+            sizes.append(int(line.split()[1]))
+    assert mapped
+    return sum(sizes)
 
 
 def test_of_no_images_there_are_no_rows(store):
