@@ -1,1 +1,7 @@
 """Nightly retraining of a transfer-learning image classifier, with a gate on the BatchNorm gap."""
+
+import os
+
+# TensorFlow leaves oneDNN's kernels off where a processor has no AVX-512, and looks once, when it is loaded: a step
+# takes a third less with them (benchmarks/training_step.py).
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
