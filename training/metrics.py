@@ -10,7 +10,7 @@ from sklearn.metrics import average_precision_score, brier_score_loss, confusion
 from training import bootstrap
 from training.calibration import calibration
 from training.logits import cross_entropies, probabilities
-from training.one_vs_rest import macro_area, several_class_metrics
+from training.one_vs_rest import macro_area, ranked_areas, several_class_metrics
 from training.sampling import Prior
 
 LEVEL = 0.95
@@ -77,13 +77,13 @@ def binary_metrics(logits: np.ndarray, labels: np.ndarray, threshold: float, see
 
     `threshold` is a probability; images at or above it count as positive.
     """
-    scores = probabilities(logits)[:, 0]
+    scores, positive = probabilities(logits)[:, 0], np.sort(labels)[:, None] == 1
     (tn, fp), (fn, tp) = confusion_matrix(labels, scores >= threshold, labels=[0, 1])
     return {
         "images": len(labels),
         **ranking(logits, labels),
         "loss_interval": _interval(np.mean, cross_entropies(logits, labels), labels, seed),
-        "roc_auc_interval": _interval(lambda drawn: roc_auc_score(np.sort(labels), drawn), scores, labels, seed),
+        "roc_auc_interval": _interval(lambda drawn: ranked_areas(drawn[:, None], positive)[0], scores, labels, seed),
         "average_precision": float(average_precision_score(labels, scores)),
         "brier": float(brier_score_loss(labels, scores)),
         "accuracy": float((tp + tn) / len(labels)),

@@ -19,14 +19,19 @@ Interval = Callable[[Callable[[np.ndarray], float], np.ndarray], list[float]]
 
 
 def areas(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """ROC AUC of each class against the rest, shape (K,), of probabilities (n, K) and class numbers (n,).
+    """ROC AUC of each class against the rest, shape (K,), of probabilities (n, K) and class numbers (n,)."""
+    return ranked_areas(scores, labels[:, None] == np.arange(scores.shape[1]))
 
-    By ranks (Mann & Whitney 1947), a bootstrap draw of all classes at once; NaN for a class with no image or every one.
+
+def ranked_areas(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
+    """ROC AUC of each column of scores (n, K), shape (K,), where `positive` (n, K) says which images are to be above.
+
+    By ranks (Mann & Whitney 1947), which thousands of bootstrap draws have time for, as they have not for curves; NaN
+    for a column where none is positive or every one.
     """
-    positive = labels[:, None] == np.arange(scores.shape[1])
     images = positive.sum(axis=0)
     beaten = (rankdata(scores, axis=0) * positive).sum(axis=0) - images * (images + 1) / 2
-    pairs = images * (len(labels) - images)
+    pairs = images * (len(scores) - images)
     return np.divide(beaten, pairs, out=np.full(len(images), np.nan), where=pairs > 0)
 
 

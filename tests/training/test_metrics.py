@@ -4,6 +4,7 @@ from sklearn import metrics as truth
 
 from training.logits import cross_entropies, probabilities
 from training.metrics import best_threshold, binary_metrics, served_metrics
+from training.one_vs_rest import ranked_areas
 from training.sampling import Prior
 
 
@@ -22,6 +23,16 @@ def test_roc_auc_is_the_share_of_pairs_in_order(answers):
     assert found["roc_auc"] == pytest.approx(truth)
     low, high = found["roc_auc_interval"]
     assert low < truth < high
+
+
+def test_areas_by_ranks_are_scikit_learns_ties_included(answers):
+    logits, labels = answers
+    random, scores = np.random.default_rng(1), probabilities(logits.round(1))[:, 0]
+    for _ in range(20):
+        drawn = random.choice(len(labels), len(labels))
+        area = ranked_areas(scores[drawn, None], labels[drawn, None] == 1)[0]
+        assert area == pytest.approx(truth.roc_auc_score(labels[drawn], scores[drawn]), abs=1e-12)
+    assert np.isnan(ranked_areas(scores[:, None], np.ones((len(labels), 1), bool))[0])
 
 
 def test_decisions_are_counted_at_the_threshold(answers):
