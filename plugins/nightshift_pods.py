@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from kubernetes.client import models as k8s
 
 # What each task's pod has for itself, and no more. Peak memory of the default night's seven steps, each in a process of
-# its own, was 280, 327, 156, 2056, 1279, 1328 and 1934 MiB; Airflow's two processes in the pod take 240 more.
+# its own, was 242, 349, 159, 2023, 1666, 1448 and 1842 MiB; Airflow's two processes in the pod take 240 more.
 MEMORY = {
     "ingest": "1Gi",
     "validate": "1Gi",

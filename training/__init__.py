@@ -3,5 +3,5 @@
 import os
 
 # TensorFlow leaves oneDNN's kernels off where a processor has no AVX-512, and looks once, when it is loaded: a step
-# takes a third less with them (benchmarks/training_step.py).
+# takes a quarter less with them (benchmarks/training_step.py).
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
