@@ -230,7 +230,7 @@ def test_recalibration_closes_the_gap_that_ends_the_night_without_it(few_cells, 
     config = load_config(SOLAR_CELLS, small_settings(few_cells, tmp_path) | lagging | {"train.learning_rate": 0.003})
     run_all(config, str(tmp_path / "run"))
     losses = json.loads((tmp_path / "run" / "evaluation.json").read_text())["losses"]
-    assert losses["inference_before"] - losses["batch_statistics"] > 2 * config.gate.max_batch_norm_gap
+    assert losses["inference_before"] > 3 * losses["batch_statistics"]
     assert losses["served"] == losses["inference"]
     assert json.loads((tmp_path / "run" / "verdict.json").read_text())["accepted"]
     report = json.loads((tmp_path / "run" / "batch_norm.json").read_text())
