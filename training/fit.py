@@ -17,6 +17,7 @@ from training.batchnorm import fused_training
 from training.callbacks import Chronicle, Keeper, Narrator, RecalibratedValidation, Stamp
 from training.checkpoints import Checkpoints
 from training.config import AugmentConfig, TrainConfig
+from training.depthwise import roomy_depthwise
 from training.devices import draw_apart, together
 from training.network import head_alone
 from training.objective import bare_loss, compile_classifier, targets
@@ -76,7 +77,7 @@ def fit(
     Raises:
         Diverged: a loss became NaN or infinite.
     """
-    with together(model), fused_training(model):
+    with together(model), fused_training(model), roomy_depthwise(model):
         training = _Training(model, plan, inputs, validation, config, augment, checkpoints)
         for stage in training.left():
             with head_alone(model) if stage.number == HEAD else nullcontext():
@@ -210,7 +211,7 @@ def _epochs(
     if augment.enabled:
         drawn = _changes(plan, augment, inputs.shape[1], epochs, done)
         dataset = tf.data.Dataset.zip(dataset, drawn).map(lambda pair, changed: (apply(pair[0], changed), pair[1]))
-    return dataset.prefetch(2)
+    return _untuned(dataset.prefetch(2))
 
 
 def _batches(plan: SamplingPlan, epochs: range, done: int, *arrays: Array) -> tf.data.Dataset:
@@ -246,4 +247,11 @@ def _labelled(data: tuple[Array, np.ndarray], outputs: int, batch_size: int) -> 
         lambda: ((inputs[start : start + even], labels[start : start + even]) for start in starts),
         output_signature=signature,
     )
-    return dataset.apply(tf.data.experimental.assert_cardinality(len(starts)))
+    return _untuned(dataset.apply(tf.data.experimental.assert_cardinality(len(starts))))
+
+
+def _untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Without the thread that tunes it, for which the end of each pass waits: up to as long again as the pass took."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)

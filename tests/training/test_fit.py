@@ -9,7 +9,7 @@ from training.batchnorm import batch_norm_layers, learning_layers, recalibrate
 from training.config import TrainConfig
 from training.determinism import make_deterministic
 from training.errors import Diverged
-from training.fit import AS_THEY_ARE, FINE_TUNE, HEAD, _epochs, fit, history_csv, stages
+from training.fit import AS_THEY_ARE, FINE_TUNE, HEAD, _epochs, _labelled, fit, history_csv, stages
 from training.logits import cross_entropies
 from training.network import from_bytes, to_bytes
 from training.sampling import make_plan
@@ -46,6 +46,13 @@ def test_batches_are_the_plans_epochs_in_order(data):
     rows = np.concatenate([plan.epoch(1), plan.epoch(2)])
     np.testing.assert_array_equal(np.concatenate([x for x, _ in shown]), pixels[rows])
     np.testing.assert_array_equal(np.concatenate([y for _, y in shown])[:, 0], np.asarray(plan.labels)[rows])
+
+
+def test_nothing_that_fit_reads_has_a_thread_that_tunes_it(data):
+    """Each pass would end when that thread wakes up, up to as long again as the pass took."""
+    plan, pixels, validation = data
+    for dataset in (_epochs(plan, pixels, 1, AS_THEY_ARE, range(1)), _labelled(validation, 1, 16)):
+        assert dataset.options().autotune.enabled is False
 
 
 def test_step_losses_are_each_steps_own(data):

@@ -97,7 +97,7 @@ def batch_statistics(
 
 
 @contextmanager
-def calling(layers: Sequence[BatchNorm], replaced: Any) -> Iterator[None]:
+def calling(layers: Sequence[keras.layers.Layer], replaced: Any) -> Iterator[None]:
     """Inside, each layer's `call` is ``replaced(layer)``: an instance attribute shadows the class's method.
 
     One of these may be inside another, as when a callback traces while `fit` runs.
