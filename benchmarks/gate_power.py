@@ -25,8 +25,8 @@ from cells import sample_cells
 from scipy.stats import binomtest
 
 from training.config import GateConfig
-from training.gap import Telescope, batch_statistics_logits, explain
-from training.logits import cross_entropies, in_batches, inference_logits
+from training.gap import Telescope, explain
+from training.logits import cross_entropies, in_batches
 from training.verdict import judge, loss_gap_limit
 
 matplotlib.use("agg")
@@ -64,7 +64,7 @@ class Bench:
         self.optimizer.build(self.model.trainable_variables)
         self.untouched = [variable.numpy() for variable in self.optimizer.variables]
         self.telescope = Telescope(self.model)
-        self._served, self._in_batch = inference_logits(self.model), batch_statistics_logits(self.model)
+        self._served, self._in_batch = self.telescope.infer, self.telescope.on_batch_statistics
         self._step = tf.function(self._train)
 
     def run(self, random: np.random.Generator, gate: GateConfig) -> Outcome:

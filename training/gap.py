@@ -12,9 +12,9 @@ from training.batchnorm import batch_norm_layers, statistics_variables
 from training.evaluation import DIFFERENCES, GAPS, Evaluation, differences, dominant
 from training.logits import class_numbers
 from training.rows import Array
-from training.telescope import WAYS, Labelled, Telescope, batch_statistics_logits
+from training.telescope import WAYS, Labelled, Telescope
 
-__all__ = ["WAYS", "Telescope", "batch_statistics_logits", "conclude", "digests", "explain", "statistics_of"]
+__all__ = ["WAYS", "Telescope", "conclude", "digests", "explain", "statistics_of"]
 
 
 def explain(

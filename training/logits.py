@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from training.rows import Array
 from training.shards import spans
+from training.threads import AT_ONCE, first_here
 
 Logits = Callable[[Any], Any]
 
@@ -55,9 +56,9 @@ def inference_logits(model: keras.Model) -> Logits:
     return forward
 
 
-def in_batches(forward: Logits, x: Array, batch_size: int) -> np.ndarray:
-    """`forward` over all of `x`, shape (n, outputs)."""
-    return np.concatenate([np.asarray(forward(batch)) for batch in batches(x, batch_size)])
+def in_batches(forward: Logits, x: Array, batch_size: int, at_once: int = AT_ONCE) -> np.ndarray:
+    """`forward` over all of `x`, shape (n, outputs); `at_once` is 1 where an answer depends on those before."""
+    return np.concatenate(list(first_here(lambda batch: np.asarray(forward(batch)), batches(x, batch_size), at_once)))
 
 
 def batches(x: Array, batch_size: int) -> Iterator[Any]:

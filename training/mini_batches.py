@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
 
 from training.batchnorm import learning_layers
-from training.gap import batch_statistics_logits
+from training.gap import Telescope
 from training.metrics import ranking
 from training.rows import Array
 from training.sampling import Prior
+from training.threads import AT_ONCE, first_here
 
 
 def mini_batches(images: int, batch_size: int, seed: int) -> np.ndarray:
@@ -24,15 +24,15 @@ def mini_batches(images: int, batch_size: int, seed: int) -> np.ndarray:
     return np.resize(order, (-(-images // batch_size), batch_size))
 
 
-def mini_batch_answers(model: keras.Model, batches: Sequence[Array]) -> np.ndarray | None:
+def mini_batch_answers(telescope: Telescope, batches: Sequence[Array]) -> np.ndarray | None:
     """Logits (n, outputs), each batch normalised by its own statistics; None where no BatchNorm layer learns.
 
     None, too, where there are no batches.
     """
-    if not batches or not learning_layers(model):
+    if not batches or not learning_layers(telescope.model):
         return None
-    forward = batch_statistics_logits(model)
-    return np.concatenate([np.asarray(forward(np.asarray(batch))) for batch in batches])
+    found = first_here(lambda batch: np.asarray(telescope.on_batch_statistics(np.asarray(batch))), batches, AT_ONCE)
+    return np.concatenate(list(found))
 
 
 def mini_batch_statistics(

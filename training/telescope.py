@@ -18,6 +18,7 @@ from training.batchnorm import (
 )
 from training.logits import Logits, batches, cross_entropies, in_batches, inference_logits, raw_output
 from training.rows import Array
+from training.threads import AT_ONCE
 
 Labelled = tuple[np.ndarray, np.ndarray]
 RowLosses = dict[str, np.ndarray | None]
@@ -26,14 +27,19 @@ WAYS = ("train_mode", "batch_statistics", "inference_before")
 
 
 class Telescope:
-    """Measures one model as often as its weights change."""
+    """Measures one model as often as its weights change.
+
+    Attributes:
+        infer: from a batch to logits, in inference mode.
+        on_batch_statistics: the same, but BatchNorm that learns normalises by the batch; nothing is updated.
+    """
 
     def __init__(self, model: keras.Model) -> None:
         self.model = model
         self.recalibrator = Recalibrator(model)
-        self._infer = inference_logits(model)
+        self.infer = inference_logits(model)
+        self.on_batch_statistics = _on_batch_statistics(model, self.recalibrator, training=False)
         self._in_training = _on_batch_statistics(model, self.recalibrator, training=True)
-        self._batch_statistics = _on_batch_statistics(model, self.recalibrator, training=False)
 
     def row_losses(
         self,
@@ -83,10 +89,12 @@ class Telescope:
         with _restored(self.model, seed, first):
             ways = self._ways(x, batch_size)
             shown = dict.fromkeys(ways, x) | ({} if augmented is None else {"train_mode": augmented})
-            answers = {name: in_batches(way, shown[name], batch_size) for name, way in ways.items()}
+            # Dropout draws batch by batch.
+            at_once = dict.fromkeys(ways, AT_ONCE) | {"train_mode": 1}
+            answers = {name: in_batches(way, shown[name], batch_size, at_once[name]) for name, way in ways.items()}
             self._recalibrate(x, batch_size, recalibrated)
             after = {name: rows for name, rows in {"inference": x, **(others or {})}.items() if len(rows)}
-            return answers | {name: in_batches(self._infer, rows, batch_size) for name, rows in after.items()}
+            return answers | {name: in_batches(self.infer, rows, batch_size) for name, rows in after.items()}
 
     def _ways(self, x: np.ndarray, batch_size: int) -> dict[str, Logits]:
         if not len(x):
@@ -95,8 +103,8 @@ class Telescope:
         return {
             "train_mode": self._in_training,
             # Without BatchNorm that trains there is one way only to run without dropout.
-            "batch_statistics": self._batch_statistics if learns else self._infer,
-            "inference_before": self._infer,
+            "batch_statistics": self.on_batch_statistics if learns else self.infer,
+            "inference_before": self.infer,
         }
 
     def _recalibrate(self, x: np.ndarray, batch_size: int, recalibrated: Mapping[str, np.ndarray] | None) -> None:
@@ -106,14 +114,6 @@ class Telescope:
         else:
             variables = statistics_variables(batch_norm_layers(self.model))
             put_back(variables, [recalibrated[variable.path] for variable in variables])
-
-
-def batch_statistics_logits(model: keras.Model) -> Logits:
-    """A traced function from a batch to logits, with BatchNorm that learns on the batch's own statistics.
-
-    Dropout and augmentation are off, and nothing is updated.
-    """
-    return _on_batch_statistics(model, Recalibrator(model), training=False)
 
 
 def _on_batch_statistics(model: keras.Model, recalibrator: Recalibrator, *, training: bool) -> Logits:

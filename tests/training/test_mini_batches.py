@@ -3,6 +3,7 @@ import pytest
 
 from tests.training.models import images, small_network, values
 from training.batchnorm import freeze_batch_norm
+from training.gap import Telescope
 from training.metrics import ranking
 from training.mini_batches import mini_batch_answers, mini_batch_statistics, mini_batches
 from training.sampling import Prior
@@ -11,7 +12,7 @@ PRIOR = Prior(shift=(0.2, -0.3), method="analytic")
 
 
 def statistics(model, x, y, *, batch_size, seed):
-    answers = mini_batch_answers(model, [x[rows] for rows in mini_batches(len(x), batch_size, seed)])
+    answers = mini_batch_answers(Telescope(model), [x[rows] for rows in mini_batches(len(x), batch_size, seed)])
     return mini_batch_statistics(answers, y, batch_size=batch_size, prior=PRIOR, seed=seed)
 
 
@@ -43,7 +44,7 @@ def test_the_last_batch_is_as_large_as_the_others():
 def test_there_is_nothing_to_compare_without_batch_norm_that_learns():
     model, (x, _) = small_network(), images(32)
     freeze_batch_norm(model)
-    assert mini_batch_answers(model, [x[:8]]) is None
+    assert mini_batch_answers(Telescope(model), [x[:8]]) is None
 
 
 def test_answers_that_are_not_finite_are_null():

@@ -1,7 +1,6 @@
 """From a batch to the moments that each BatchNormalization layer sees, and from some images to those of all of them."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from typing import Any, NamedTuple
 
 import keras
@@ -11,9 +10,7 @@ from keras.layers import BatchNormalization as BatchNorm
 
 from training.batchnorm.statistics import Pair, Statistics
 from training.batchnorm.tracing import Call, Correction, as_they_are, batch_statistics
-from training.threads import in_order
-
-_AT_ONCE = 2
+from training.threads import AT_ONCE, first_here
 
 
 class BatchMoments(NamedTuple):
@@ -44,11 +41,8 @@ class Moments:
         return self.pooled(self.of_each(batches))
 
     def of_each(self, batches: Iterable[Any]) -> Iterator[BatchMoments]:
-        """Of each batch, in order; two at a time, or a third of two processors would have nothing to do."""
-        remaining = iter(batches)
-        for first in islice(remaining, 1):
-            yield self._of(first)  # in this thread, where what it is traced with is known
-        yield from in_order(self._of, remaining, _AT_ONCE)
+        """Of each batch, in order."""
+        return first_here(self._of, batches, AT_ONCE)
 
     def _of(self, batch: Any) -> BatchMoments:
         # One transfer for all layers.

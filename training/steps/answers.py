@@ -1,7 +1,7 @@
 """What an evaluation's networks answer to its images, in parts that add up to the whole."""
 
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import keras
 import numpy as np
@@ -11,12 +11,13 @@ from training.augment import augmented
 from training.comparison import served_logits
 from training.errors import StoreError
 from training.gap import Telescope, digests, statistics_of
-from training.logits import in_batches, inference_logits
+from training.logits import in_batches
 from training.mini_batches import mini_batch_answers, mini_batches
 from training.rows import Array, Rows
 from training.run_folder import Run
 from training.sampling import SamplingPlan
 from training.shards import Part
+from training.standing import assign, values
 from training.steps.inputs import raw_images, read_plan, split_labels, split_pixels, training_pixels
 from training.steps.recalibrate_batch_norm import load, pooled_statistics
 from training.store import open_store
@@ -42,16 +43,16 @@ def answers(run: Run, part: Part) -> dict[str, np.ndarray]:
     statistics.
     """
     plan = read_plan(run)
-    model, served = (load(run, run.store.read(f"{folder}/model.keras")) for folder in ("checkpoint", "recalibrated"))
+    telescope = Telescope(load(run, run.store.read("recalibrated/model.keras")))
     shown: dict[str, Array] = {"validation": split_pixels(run, "validation", _rows(run, "validation", part))}
     shown |= _training(run, plan, part)
-    found = _telescope(run, plan, model, served, shown, part)
-    found |= {f"digests/{name}": digests(rows) for name, rows in shown.items()}
+    found = _ways(run, plan, telescope, shown, part)
     held_out, mixed = _test_images(run, part)
-    found |= dict(_served(run, served, {name: shown[name] for name in _OTHERS} | {"test": held_out}))
-    if (answered := mini_batch_answers(served, mixed)) is not None:
+    found |= dict(_served(run, telescope, {name: shown[name] for name in _OTHERS} | {"test": held_out}, found))
+    found |= {f"digests/{name}": digests(rows) for name, rows in shown.items()}
+    if (answered := mini_batch_answers(telescope, mixed)) is not None:
         found["mini_batches/test"] = answered
-    return found | {"penalties": np.array([float(sum(model.losses))])}
+    return found | {"penalties": np.array([float(sum(telescope.model.losses))])}
 
 
 def champion_answers(run: Run, part: Part) -> dict[str, np.ndarray]:
@@ -83,37 +84,65 @@ def _rows(run: Run, split: str, part: Part) -> np.ndarray:
     return rows[part.rows(len(rows), run.config.train.batch_size)]
 
 
-def _served(run: Run, served: keras.Model, shown: dict[str, Array]) -> Iterator[tuple[str, np.ndarray]]:
-    forward = inference_logits(served)
+def _served(
+    run: Run, telescope: Telescope, shown: dict[str, Array], found: dict[str, np.ndarray]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """What the model that is served answers; not asked again where that is what the telescope ended with."""
+    known = found if _applied(run) else {}
     for name, pixels in shown.items():
-        if len(pixels):
-            yield f"served/{name}", in_batches(forward, pixels, run.config.train.batch_size)
+        if f"inference/{name}" in known:
+            yield f"served/{name}", known[f"inference/{name}"]
+        elif len(pixels):
+            yield f"served/{name}", in_batches(telescope.infer, pixels, run.config.train.batch_size)
 
 
-def _telescope(
-    run: Run, plan: SamplingPlan, model: keras.Model, served: keras.Model, pixels: dict[str, Array], part: Part
+def _ways(
+    run: Run, plan: SamplingPlan, telescope: Telescope, pixels: dict[str, Array], part: Part
 ) -> dict[str, np.ndarray]:
+    """The telescope's answers.
+
+    Its model, the served one, has meanwhile the values that training left: a second network would be traced once more.
+    """
     x, settings, size = np.asarray(pixels["list"]), run.config.augment, run.config.train.batch_size
     before = part.batches(_count(run), size)
     first = before[0].start if before else 0
     changed = augmented(plan, settings, x, "evaluate", size, first) if settings.enabled else None
-    found = Telescope(model).answers(
-        x,
-        size,
-        seed=run.config.seed,
-        first=first // size,
-        recalibrated=_statistics(run, served),
-        augmented=changed,
-        others={name: pixels[name] for name in _OTHERS},
-    )
+    recalibrated = _statistics(run, telescope.model)
+    with _unchanged(telescope.model):
+        assign(telescope.model.variables, values(load(run, run.store.read("checkpoint/model.keras")).variables))
+        found = telescope.answers(
+            x,
+            size,
+            seed=run.config.seed,
+            first=first // size,
+            recalibrated=recalibrated,
+            augmented=changed,
+            others={name: pixels[name] for name in _OTHERS},
+        )
     return {(f"inference/{name}" if name in _OTHERS else f"{name}/list"): rows for name, rows in found.items()}
 
 
 def _statistics(run: Run, served: keras.Model) -> dict[str, np.ndarray]:
     """Those that recalibration has written, or would have where it was off or had nothing to write."""
-    if run.read_json("batch_norm.json")["applied"]:
+    if _applied(run):
         return statistics_of(served)
-    return pooled_statistics(run, load(run, run.store.read("checkpoint/model.keras")))
+    with _unchanged(served):
+        return pooled_statistics(run, served)
+
+
+def _applied(run: Run) -> bool:
+    """Whether recalibration has changed the model; if not, the served one is the checkpoint to the byte."""
+    return bool(run.read_json("batch_norm.json")["applied"])
+
+
+@contextmanager
+def _unchanged(model: keras.Model) -> Iterator[None]:
+    """Afterwards the model's variables have the values that they have now."""
+    before = values(model.variables)
+    try:
+        yield
+    finally:
+        assign(model.variables, before)
 
 
 def _test_images(run: Run, part: Part) -> tuple[Rows, list[Rows]]:
