@@ -30,6 +30,13 @@ class Api:
             return False
         return all(answer.get(name, {}).get("status") == "healthy" for name in ("metadatabase", *components))
 
+    def takes_tasks(self) -> bool:
+        """Whether what tasks report to answers; the first request makes Airflow put it together, for some seconds."""
+        try:
+            return self._session.get(f"{self.url}/execution/health", timeout=_SECONDS).ok
+        except requests.RequestException:
+            return False
+
     def dag(self, dag_id: str) -> Answer | None:
         return self._call("GET", f"/dags/{dag_id}", missing_ok=True)
 

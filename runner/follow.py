@@ -10,7 +10,8 @@ from urllib.parse import quote
 from runner.airflow import PASSWORDS, USER
 from runner.api import Answer, Api
 
-_POLL_SECONDS = 1.5
+# Each time takes the API server a tenth of a second, of a processor that may be training.
+_POLL_SECONDS = 3.0
 _FINISHED = ("success", "failed")
 _TASK_FINISHED = ("success", "failed", "upstream_failed", "skipped", "removed")
 

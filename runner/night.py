@@ -57,6 +57,8 @@ def start(airflow: Airflow, dag_id: str | None = None) -> None:
         airflow.api.fail(dag_id or "", run_id)
         tell(f"run {run_id}: was left unfinished; marked as failed")
     airflow.start("scheduler", "triggerer")
+    # Or the first task would wait for it, and Airflow for the task no longer than 5 s.
+    airflow.wait(airflow.api.takes_tasks, "starting what tasks report to")
     if dag_id:
         airflow.wait(lambda: _parsed(airflow, dag_id, now), f"parsing {dag_id}")
     airflow.wait(lambda: airflow.api.healthy("scheduler", "triggerer", "dag_processor"), "starting")

@@ -1,7 +1,6 @@
 """The quickest honest way to run a network that only answers: ONNX Runtime, which folds BatchNorm into convolutions."""
 
 import logging
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -24,8 +23,6 @@ _IMAGES, _ANSWERS = "images", "answers"
 
 def to_onnx(model: keras.Model) -> bytes:
     """The model in inference mode, with the statistics of the moment, from uint8 images, as the content of a file."""
-    # By default each of a dozen optimizers works on a deep copy of the graph, which takes half of the time.
-    os.environ.setdefault("TF2ONNX_CATCH_ERRORS", "FALSE")
     import tf2onnx
 
     graph = constant_graph(model, tf.TensorSpec(model.input_shape, tf.uint8, name=_IMAGES), _ANSWERS)
