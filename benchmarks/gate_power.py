@@ -64,7 +64,6 @@ class Bench:
         self.optimizer.build(self.model.trainable_variables)
         self.untouched = [variable.numpy() for variable in self.optimizer.variables]
         self.telescope = Telescope(self.model)
-        self._served, self._in_batch = self.telescope.infer, self.telescope.on_batch_statistics
         self._step = tf.function(self._train)
 
     def run(self, random: np.random.Generator, gate: GateConfig) -> Outcome:
@@ -85,8 +84,8 @@ class Bench:
         """Loss of all images, on moving and on batch statistics."""
         rows = random.permutation(len(self.pixels))
         x, y = self.pixels[rows], self.labels[rows]
-        served = cross_entropies(in_batches(self._served, x, 400), y).mean()
-        return float(served), float(cross_entropies(in_batches(self._in_batch, x, BATCH), y).mean())
+        served = cross_entropies(in_batches(self.telescope.infer, x, 400), y).mean()
+        return float(served), float(cross_entropies(in_batches(self.telescope.on_batch_statistics, x, BATCH), y).mean())
 
     def _reset(self, random: np.random.Generator) -> None:
         for variable, value in zip(self.model.variables, self.first, strict=True):

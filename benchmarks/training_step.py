@@ -80,6 +80,7 @@ def seconds_a_step(way: str, size: int, steps: int) -> list[float]:
     from training.config import ModelConfig
     from training.depthwise import roomy_depthwise
     from training.determinism import make_deterministic
+    from training.fit import _untuned
     from training.network import build_model
 
     make_deterministic(0)
@@ -89,9 +90,7 @@ def seconds_a_step(way: str, size: int, steps: int) -> list[float]:
     model.compile(keras.optimizers.Adam(1e-3), "binary_crossentropy")
     x, y = sample_cells(BATCH * steps, size)
     data = tf.data.Dataset.from_tensor_slices((x, y[:, None])).batch(BATCH).cache().repeat().prefetch(2)
-    options = tf.data.Options()
-    options.autotune.enabled = way.endswith("tuned")
-    data = data.with_options(options)
+    data = data if way.endswith("tuned") else _untuned(data)
     plain = way in ("Keras's own", "mixed_bfloat16")
     roomy = nullcontext() if plain or way == "fused BatchNorm" else roomy_depthwise(model)
     spent = list[float]()

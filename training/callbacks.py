@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from training.batchnorm import NotFinite, Recalibrator, put_back, statistics_variables
+from training.batchnorm import NotFinite, Recalibrator, statistics_variables, unchanged
 from training.checkpoints import Checkpoints
 from training.devices import put_tallies, tallies
 from training.evaluation import BARE_LOSS
@@ -34,12 +34,8 @@ class RecalibratedValidation(keras.callbacks.Callback):
         self.rows, self.validation, self.batch_size = rows, validation, batch_size
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        variables = statistics_variables(self.recalibrator.written)
-        before = [variable.numpy() for variable in variables]
-        try:
+        with unchanged(statistics_variables(self.recalibrator.written)):
             logs[MONITOR] = self._loss(epoch)
-        finally:
-            put_back(variables, before)
 
     def _loss(self, epoch: int) -> float:
         if self.recalibrator.written:

@@ -6,9 +6,8 @@ import keras
 import numpy as np
 
 from training import bootstrap
-from training.logits import cross_entropies, inference_logits, probabilities
+from training.logits import answered, cross_entropies, inference_logits, probabilities
 from training.metrics import roc_auc
-from training.threads import AT_ONCE, first_here
 from training.verdict import Comparison
 
 # Two-sided, so that each end is a one-sided 95 % bound.
@@ -19,7 +18,7 @@ _BLOCK = 100
 def served_logits(model: keras.Model, images: Iterable[np.ndarray]) -> np.ndarray:
     """Logits (n, outputs) of a served model on uint8 images of any sizes, one at a time."""
     forward = inference_logits(model)
-    return np.concatenate(list(first_here(lambda image: np.asarray(forward(image[None])), images, AT_ONCE)))
+    return answered(forward, (image[None] for image in images))
 
 
 def compare(

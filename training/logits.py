@@ -1,6 +1,6 @@
 """Logits of a Keras classifier whose output is a probability, and cross-entropies computed from them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -58,7 +58,12 @@ def inference_logits(model: keras.Model) -> Logits:
 
 def in_batches(forward: Logits, x: Array, batch_size: int, at_once: int = AT_ONCE) -> np.ndarray:
     """`forward` over all of `x`, shape (n, outputs); `at_once` is 1 where an answer depends on those before."""
-    return np.concatenate(list(first_here(lambda batch: np.asarray(forward(batch)), batches(x, batch_size), at_once)))
+    return answered(forward, batches(x, batch_size), at_once)
+
+
+def answered(forward: Logits, inputs: Iterable[Any], at_once: int = AT_ONCE) -> np.ndarray:
+    """`forward` of each batch, one after the other, shape (n, outputs)."""
+    return np.concatenate(list(first_here(lambda batch: np.asarray(forward(batch)), inputs, at_once)))
 
 
 def batches(x: Array, batch_size: int) -> Iterator[Any]:

@@ -7,10 +7,10 @@ import numpy as np
 
 from training.batchnorm import learning_layers
 from training.gap import Telescope
+from training.logits import answered
 from training.metrics import ranking
 from training.rows import Array
 from training.sampling import Prior
-from training.threads import AT_ONCE, first_here
 
 
 def mini_batches(images: int, batch_size: int, seed: int) -> np.ndarray:
@@ -31,8 +31,7 @@ def mini_batch_answers(telescope: Telescope, batches: Sequence[Array]) -> np.nda
     """
     if not batches or not learning_layers(telescope.model):
         return None
-    found = first_here(lambda batch: np.asarray(telescope.on_batch_statistics(np.asarray(batch))), batches, AT_ONCE)
-    return np.concatenate(list(found))
+    return answered(telescope.on_batch_statistics, map(np.asarray, batches))
 
 
 def mini_batch_statistics(

@@ -15,6 +15,7 @@ from training.batchnorm import (
     batch_statistics,
     put_back,
     statistics_variables,
+    unchanged,
 )
 from training.logits import Logits, batches, cross_entropies, in_batches, inference_logits, raw_output
 from training.rows import Array
@@ -89,9 +90,11 @@ class Telescope:
         with _restored(self.model, seed, first):
             ways = self._ways(x, batch_size)
             shown = dict.fromkeys(ways, x) | ({} if augmented is None else {"train_mode": augmented})
-            # Dropout draws batch by batch.
-            at_once = dict.fromkeys(ways, AT_ONCE) | {"train_mode": 1}
-            answers = {name: in_batches(way, shown[name], batch_size, at_once[name]) for name, way in ways.items()}
+            answers = {
+                # Dropout draws batch by batch.
+                name: in_batches(way, shown[name], batch_size, 1 if name == "train_mode" else AT_ONCE)
+                for name, way in ways.items()
+            }
             self._recalibrate(x, batch_size, recalibrated)
             after = {name: rows for name, rows in {"inference": x, **(others or {})}.items() if len(rows)}
             return answers | {name: in_batches(self.infer, rows, batch_size) for name, rows in after.items()}
@@ -138,14 +141,10 @@ def _restored(model: keras.Model, seed: int, first: int) -> Iterator[None]:
     Each layer's generator counts its draws, one a batch.
     """
     generators = seed_states(model)
-    variables = [*model.non_trainable_variables, *generators]
-    before = [variable.numpy() for variable in variables]
-    try:
+    with unchanged([*model.non_trainable_variables, *generators]):
         for place, state in enumerate(generators):
             state.assign(np.array([seed, (place << 16) + first], dtype=state.dtype))
         yield
-    finally:
-        put_back(variables, before)
 
 
 def seed_states(model: keras.Model) -> list[Any]:

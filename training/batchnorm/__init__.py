@@ -13,6 +13,7 @@ from training.batchnorm.layers import (
     learning_layers,
     put_back,
     statistics_variables,
+    unchanged,
 )
 from training.batchnorm.moments import BatchMoments
 from training.batchnorm.recalibration import NotFinite, Recalibrator, recalibrate
@@ -34,5 +35,6 @@ __all__ = [
     "put_back",
     "recalibrate",
     "statistics_variables",
+    "unchanged",
     "using_batch_statistics",
 ]

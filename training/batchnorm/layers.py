@@ -51,6 +51,16 @@ def unchanged_on_error(variables: Sequence[Any]) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def unchanged(variables: Sequence[Any]) -> Iterator[None]:
+    """Put the variables' values back when the block ends, however it does."""
+    before = [variable.numpy() for variable in variables]
+    try:
+        yield
+    finally:
+        put_back(variables, before)
+
+
 def put_back(variables: Sequence[Any], values: Sequence[np.ndarray]) -> None:
     """Assign the values."""
     for variable, value in zip(variables, values, strict=True):

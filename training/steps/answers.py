@@ -1,13 +1,14 @@
 """What an evaluation's networks answer to its images, in parts that add up to the whole."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import keras
 import numpy as np
 
 from training import champion, network
 from training.augment import augmented
+from training.batchnorm import put_back, unchanged
 from training.comparison import served_logits
 from training.errors import StoreError
 from training.gap import Telescope, digests, statistics_of
@@ -17,7 +18,7 @@ from training.rows import Array, Rows
 from training.run_folder import Run
 from training.sampling import SamplingPlan
 from training.shards import Part
-from training.standing import assign, values
+from training.standing import values
 from training.steps.inputs import raw_images, read_plan, split_labels, split_pixels, training_pixels
 from training.steps.recalibrate_batch_norm import load, pooled_statistics
 from training.store import open_store
@@ -108,8 +109,8 @@ def _ways(
     first = before[0].start if before else 0
     changed = augmented(plan, settings, x, "evaluate", size, first) if settings.enabled else None
     recalibrated = _statistics(run, telescope.model)
-    with _unchanged(telescope.model):
-        assign(telescope.model.variables, values(load(run, run.store.read("checkpoint/model.keras")).variables))
+    with unchanged(telescope.model.variables):
+        put_back(telescope.model.variables, values(load(run, run.store.read("checkpoint/model.keras")).variables))
         found = telescope.answers(
             x,
             size,
@@ -126,23 +127,13 @@ def _statistics(run: Run, served: keras.Model) -> dict[str, np.ndarray]:
     """Those that recalibration has written, or would have where it was off or had nothing to write."""
     if _applied(run):
         return statistics_of(served)
-    with _unchanged(served):
+    with unchanged(served.variables):
         return pooled_statistics(run, served)
 
 
 def _applied(run: Run) -> bool:
     """Whether recalibration has changed the model; if not, the served one is the checkpoint to the byte."""
     return bool(run.read_json("batch_norm.json")["applied"])
-
-
-@contextmanager
-def _unchanged(model: keras.Model) -> Iterator[None]:
-    """Afterwards the model's variables have the values that they have now."""
-    before = values(model.variables)
-    try:
-        yield
-    finally:
-        assign(model.variables, before)
 
 
 def _test_images(run: Run, part: Part) -> tuple[Rows, list[Rows]]:
