@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 from tests import recorded_nights
 
@@ -146,8 +146,16 @@ def test_what_is_drawn_follows_zoom_and_scale(opened, pages):
         page.wait_for_selector(DRAWN)
         shown = "() => document.getElementById('chart').layout.xaxis.range.map(Math.round)"
         assert page.evaluate(shown) == [910, 1000]
-        page.click("[data-last='0']")
+        marks = page.locator("#chart .subplot.xy3 .point")
+        expect(marks).to_have_count(91)  # the ninety in sight and the one to which their lines lead
+        page.focus("#chart")
+        page.keyboard.press("Home")
         page.wait_for_function("() => document.getElementById('chart').layout.xaxis.range[0] === -0.5")
+        assert page.inner_text("#chosen").startswith("2024-01-01 02:00")
+        expect(marks).to_have_count(91)
+        page.click("[data-last='0']")
+        page.wait_for_function("() => document.getElementById('chart').layout.xaxis.range[1] === 999.5")
+        expect(marks).to_have_count(1000)
         page.check("#log")
         page.wait_for_function("() => document.getElementById('chart').layout.yaxis.type === 'log'")
 

@@ -58,6 +58,14 @@ function toldOf(night) {
 // What hovering tells: the night, then the figure under the pointer. As `text` it would be drawn on every bar.
 const hover = (told, word, format) => ({ hovertext: told, hovertemplate: `%{hovertext}<br>${word}: %{y:${format}}<extra></extra>` });
 
+// The nights of a range and one more on each side, to which the lines lead.
+function within([from, to], columns, nights) {
+  const part = (values) => values.slice(Math.max(0, Math.floor(from)), Math.ceil(to) + 1);
+  const parts = (named) => Object.fromEntries(Object.entries(named).map(([name, values]) => [name, part(values)]));
+  const { causes, ...others } = columns;
+  return { columns: { ...parts(others), causes: parts(causes) }, nights: part(nights) };
+}
+
 function lossTraces(columns, x, told) {
   return Object.entries(LINES).map(([name, { word, colors, dash }]) => ({
     name: word, x, y: columns[name], yaxis: "y", type: "scatter", legendgroup: name, customdata: x,

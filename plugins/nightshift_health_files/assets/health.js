@@ -43,11 +43,12 @@ class Timeline {
     return [count ? Math.max(-0.5, all - count - 0.5) : -0.5, all - 0.5];
   }
 
+  // Only the nights in sight: each mark is an element, and ten thousand of them take a browser a second.
   async draw() {
-    const { columns, nights } = this;
+    const { columns, nights } = within(this.range, this.columns, this.nights);
     const x = nights.map((night) => night.index);
     const size = markerSize(this.range);
-    this.markers = size;
+    this.drawn = this.range;
     const told = nights.map(toldOf);
     const traces = [
       ...lossTraces(columns, x, told),
@@ -73,11 +74,8 @@ class Timeline {
 
   async move(range) {
     this.range = range;
-    if (markerSize(range) !== this.markers) return this.draw();
-    const { xaxis, yaxis, shapes } = this.layout();
-    const change = { "xaxis.range": range, "xaxis.tickvals": xaxis.tickvals, "xaxis.ticktext": xaxis.ticktext };
-    await window.Plotly.relayout(this.chart, { ...change, "yaxis.range": yaxis.range, shapes: shapes ?? [] });
-    this.markRange();
+    if (range[0] !== this.drawn[0] || range[1] !== this.drawn[1]) return this.draw();
+    await window.Plotly.relayout(this.chart, { shapes: this.layout().shapes ?? [] });
   }
 
   markRange() {
