@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import keras
 import numpy as np
 
+from training.adam import adam
 from training.evaluation import BARE_LOSS
 
 
@@ -31,7 +32,7 @@ def compile_classifier(model: keras.Model, learning_rate: float, bare: keras.met
     outputs = model.output_shape[-1]
     binary = outputs == 1
     model.compile(
-        optimizer=keras.optimizers.Adam(learning_rate),
+        optimizer=adam(learning_rate),
         loss=keras.losses.BinaryCrossentropy() if binary else keras.losses.CategoricalCrossentropy(),
         metrics=[bare, *(_of_two_classes() if binary else _of_several_classes(outputs))],
     )
