@@ -4,7 +4,8 @@
 
 The least: read, SHA-256, decode with Pillow, on as many threads. `ingest` does that, and looks for damage, bombs and
 animation, turns upright, hashes the appearance, measures brightness and contrast, compares look-alikes, assigns splits,
-writes ledger and manifest. Interleaved repeats in one run; the medians' ratios.
+writes ledger and manifest. Then the images are shrunk to what the network sees, one at a time by one thread: as
+training's are, and by the graph of the served model. Interleaved repeats in one run; the medians' ratios.
 """
 
 import argparse
@@ -18,11 +19,17 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
+import tensorflow as tf
 from PIL import Image
 
 from training.config import load_config
+from training.images import decode
+from training.preprocessing import shrink, to_pixels
 from training.steps import run_step
 from training.store import LocalStore
+
+_SIDE, _SHRUNK = 112, 300
 
 
 def main() -> None:
@@ -44,6 +51,7 @@ def main() -> None:
                 for name, value in found.items():
                     seconds[name].append(value)
     tell(len(paths), {name: median(values) for name, values in seconds.items()})
+    tell_shrinking([decode(path.read_bytes()) for path in paths[:_SHRUNK]], options.repeats)
 
 
 def tell(images: int, seconds: dict[str, float]) -> None:
@@ -52,6 +60,22 @@ def tell(images: int, seconds: dict[str, float]) -> None:
         print(f"{name:7}{value:7.2f} s{images / value:9,.0f} images/s")
     print(f"the first ingest runs at {seconds['bare'] / seconds['first']:.0%} of the bare speed")
     print(f"the second is {seconds['first'] / seconds['second']:.0f} times faster than the first")
+
+
+def tell_shrinking(images: list[np.ndarray], repeats: int) -> None:
+    graph = tf.function(lambda batch: shrink(batch, _SIDE), reduce_retracing=True)
+    ways: dict[str, Callable[[np.ndarray], Any]] = {
+        "training's": lambda image: to_pixels(image, _SIDE),
+        "the served model's": lambda image: graph(image[None]).numpy(),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(repeats + 1):
+        for name, way in ways.items():
+            seconds[name].append(timed(lambda way=way: [way(image) for image in images]))
+    own, served = (1e3 * median(values[1:]) / len(images) for values in seconds.values())
+    print(
+        f"shrunk to {_SIDE} px: {own:.2f} ms an image, by the served model's graph {served:.2f}, {served / own:.1f} x"
+    )
 
 
 def bare(paths: list[Path]) -> None:

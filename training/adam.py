@@ -8,7 +8,7 @@ import tensorflow as tf
 
 
 def adam(learning_rate: float) -> keras.optimizers.Adam:
-    """Adam (arXiv:1412.6980) with Keras's defaults, variables and name in saved files, and the same numbers to rounding.
+    """Adam (arXiv:1412.6980) with Keras's defaults, variables and name in saved files; equal but for rounding.
 
     Keras writes an update as a score of TensorFlow's operations, for each variable of the network. TensorFlow has one
     that does all of it: a third of the step's graph, half of the time to trace it, and a tenth of a step's time

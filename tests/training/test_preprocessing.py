@@ -36,6 +36,13 @@ def test_one_result_in_the_model_and_outside_alone_and_in_batches(size: int, pho
     np.testing.assert_array_equal(together, alone)
 
 
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 9), (2, 3), (31, 7), (427, 5)])
+def test_one_result_however_small_or_narrow(height: int, width: int, photos: np.ndarray) -> None:
+    batch = photos[:, :height, :width]
+    alone = np.stack([to_pixels(photo, 24) for photo in batch])
+    np.testing.assert_array_equal(in_model(24).predict(batch, verbose=0), alone)
+
+
 def test_survives_saving_and_loading_in_safe_mode(tmp_path: Path, photos: np.ndarray) -> None:
     model = in_model(96)
     model.save(tmp_path / "model.keras")

@@ -31,17 +31,15 @@ def using_batch_statistics(model: keras.Model, batch: Any) -> list[BatchNorm]:
     """The layers that normalise by their batch while `fit` runs.
 
     A frozen one does not, nor one that the model itself calls with ``training=False``. What a model does is seen by
-    tracing it on `batch`; nothing is run.
+    tracing it on `batch`, as far as that tells who is called how: what the layers would make of it is left out.
     """
     learning: dict[int, BatchNorm] = {}
 
     def watching(layer: BatchNorm) -> Any:
-        original = layer.call
-
         def call(inputs: Any, training: Any = None, mask: Any = None) -> Any:
             if layer.trainable and training is not None and training is not False:
                 learning[id(layer)] = layer
-            return original(inputs, training=training, mask=mask)
+            return ops.cast(inputs, layer.compute_dtype)
 
         return call
 
