@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 from keras.layers import DepthwiseConv2D
 
-from training.batchnorm.tracing import calling
+from training.batchnorm.layers import calling
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The BatchNormalization layers of a model, however deep: which there are, and which are frozen."""
+"""The BatchNormalization layers of a model, however deep: which there are, which are frozen, how they are called."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -65,6 +65,25 @@ def put_back(variables: Sequence[Any], values: Sequence[np.ndarray]) -> None:
     """Assign the values."""
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
+
+
+@contextmanager
+def calling(layers: Sequence[keras.layers.Layer], replaced: Any) -> Iterator[None]:
+    """Inside, each layer's `call` is ``replaced(layer)``: an instance attribute shadows the class's method.
+
+    One of these may be inside another, as when a callback traces while `fit` runs.
+    """
+    before = [vars(layer).get("call") for layer in layers]
+    try:
+        for layer in layers:
+            layer.call = replaced(layer)
+        yield
+    finally:
+        for layer, shadow in zip(layers, before, strict=True):
+            if shadow is None:
+                vars(layer).pop("call", None)
+            else:
+                layer.call = shadow
 
 
 def _flat(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from tests.training.models import images, small_network, values
-from training.batchnorm import batch_norm_layers, fused_training, recalibrate
+from training.batchnorm import batch_norm_layers, batch_statistics, fused_training, recalibrate
 
 
 def trained(model, *, fused, steps=1):
@@ -50,6 +50,19 @@ def test_a_step_is_what_numpy_says(settings):
     kept = layer.momentum
     np.testing.assert_allclose(layer.moving_mean.numpy(), (1 - kept) * mean, rtol=1e-5)
     np.testing.assert_allclose(layer.moving_variance.numpy(), kept + (1 - kept) * variance, rtol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [{}, {"axis": 1}, {"scale": False, "epsilon": 0.5}])
+def test_batch_statistics_are_what_numpy_says_and_move_nothing(settings):
+    model = one_layer(**settings)
+    x = np.random.default_rng(0).normal(3, 2, (4, 5, 7, 3)).astype(np.float32)
+    with batch_statistics(model.layers):
+        shown = model(x, training=False).numpy()
+    layer, truth = model.layers[0], x.astype(np.float64)
+    others = tuple(axis for axis in range(4) if axis != layer.axis % 4)
+    mean, variance = truth.mean(axis=others, keepdims=True), truth.var(axis=others, keepdims=True)
+    np.testing.assert_allclose(shown, (truth - mean) / np.sqrt(variance + layer.epsilon), atol=3e-6)
+    assert not layer.moving_mean.numpy().any() and (layer.moving_variance.numpy() == 1).all()
 
 
 def test_the_kernel_is_used_where_it_can_be():
