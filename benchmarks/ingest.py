@@ -73,9 +73,7 @@ def tell_shrinking(images: list[np.ndarray], repeats: int) -> None:
         for name, way in ways.items():
             seconds[name].append(timed(lambda way=way: [way(image) for image in images]))
     own, served = (1e3 * median(values[1:]) / len(images) for values in seconds.values())
-    print(
-        f"shrunk to {_SIDE} px: {own:.2f} ms an image, by the served model's graph {served:.2f}, {served / own:.1f} x"
-    )
+    print(f"shrunk to {_SIDE} px: {own:.2f} ms an image, the served graph {served:.2f}, {served / own:.1f} times")
 
 
 def bare(paths: list[Path]) -> None:

@@ -1,4 +1,4 @@
-"""The pixels training sees: every image decoded once for ever and shrunk by the served model's own code."""
+"""The pixels training sees: every image decoded once for ever and shrunk to what the served model makes of it."""
 
 import hashlib
 import logging
@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import PIL
-import tensorflow as tf
 
 from training import images, preprocessing
 from training.computed_once import ComputedOnce
@@ -36,7 +35,7 @@ def load_pixels(data: Store, table: pd.DataFrame, size: int, kept: Store, most_b
 def recipe(size: int) -> dict[str, Any]:
     """All that decides an image's pixels besides its content."""
     code = b"".join(Path(str(module.__file__)).read_bytes() for module in (images, preprocessing))
-    versions = {"pillow": PIL.__version__, "tensorflow": tf.__version__}
+    versions = {"pillow": PIL.__version__, "numpy": np.__version__}
     return {"size": size, "code": hashlib.sha256(code).hexdigest(), **versions}
 
 

@@ -1,4 +1,4 @@
-"""From an image of any size to the square the network sees: one piece of code for training and for serving."""
+"""From an image of any size to the square the network sees: one arithmetic for training and for serving."""
 
 from functools import lru_cache
 from typing import Any
