@@ -48,7 +48,6 @@ class Timeline {
     const { columns, nights } = within(this.range, this.columns, this.nights);
     const x = nights.map((night) => night.index);
     const size = markerSize(this.range);
-    this.drawn = this.range;
     const told = nights.map(toldOf);
     const traces = [
       ...lossTraces(columns, x, told),
@@ -74,8 +73,7 @@ class Timeline {
 
   async move(range) {
     this.range = range;
-    if (range[0] !== this.drawn[0] || range[1] !== this.drawn[1]) return this.draw();
-    await window.Plotly.relayout(this.chart, { shapes: this.layout().shapes ?? [] });
+    await this.draw();
   }
 
   markRange() {
@@ -92,7 +90,9 @@ class Timeline {
     const told = [momentOf(night), outcomeOf(night).word, `fit ${figure(night.fit)}`, `served ${figure(night.served)}`, `limit ${figure(night.limit)}`];
     if (night.cause) told.push(`cause ${spaced(night.cause)}`);
     document.getElementById("chosen").textContent = told.join(" · ");
-    this.move(this.around(this.chosen));
+    const range = this.around(this.chosen);
+    if (range === this.range) window.Plotly.relayout(this.chart, { shapes: [this.cursor()] });
+    else this.move(range);
   }
 
   // The same number of nights, moved just enough to show this one.
