@@ -164,7 +164,7 @@ def test_a_double_click_shows_all_nights_and_nothing_beyond(opened, pages):
     with opened() as page:
         page.goto(f"{pages.url}{HEALTH}/dags/retrain_second/")
         page.wait_for_selector(DRAWN)
-        page.evaluate("() => document.getElementById('chart').on('plotly_doubleclick', () => { window.doubled = true })")
+        page.evaluate("document.getElementById('chart').on('plotly_doubleclick', () => { window.doubled = true })")
         page.locator("#chart .nsewdrag[data-subplot='xy']").dblclick(position={"x": 5, "y": 5}, force=True)
         page.wait_for_function("() => window.doubled")
         page.wait_for_function("() => String(document.getElementById('chart').layout.xaxis.range) === '-0.5,46.5'")
