@@ -1,3 +1,5 @@
+import tracemalloc
+
 import imagehash
 import numpy as np
 import pytest
@@ -29,3 +31,24 @@ def test_brightness_and_contrast_are_those_of_the_image(few_cells, signatures):
 
 def test_none_are_none():
     assert all(len(values) == 0 for values in appearance(np.empty((0, SIDE, SIDE), np.uint8)).values())
+
+
+def test_an_image_looks_the_same_among_however_many(signatures):
+    many = np.tile(signatures, (50, 1, 1))
+    alone = [appearance(signature[None]) for signature in signatures]
+    for name, values in appearance(many).items():
+        assert values.tolist() == [one[name][0] for one in alone] * 50
+
+
+def test_many_images_take_no_more_memory_than_some(signatures):
+    """But for the facts themselves."""
+    assert _peak(np.tile(signatures, (400, 1, 1))) < 2 * _peak(np.tile(signatures, (40, 1, 1)))
+
+
+def _peak(signatures):
+    tracemalloc.start()
+    try:
+        appearance(signatures)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
