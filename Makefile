@@ -31,7 +31,7 @@ test-production: ## Nights on real PostgreSQL, Redis and Celery workers, as dock
 soak: ## The long tests that `make test` leaves out
 	@exec $(INSTALL) --dev -- -m pytest -n 2 --dist loadfile -m soak $(ARGS)
 
-bench: ## Every figure of docs/benchmarks.md; half an hour of a machine that does nothing else
+bench: ## Every figure of docs/benchmarks.md; an hour or two of a machine that does nothing else
 	@exec $(INSTALL) --bench -- benchmarks/bench.py $(ARGS)
 
 lint: ## ruff, mypy, and a look for secrets

@@ -1,7 +1,7 @@
 """Every figure of docs/benchmarks.md, measured on this machine: `make bench`, or ARGS="ingest growth" for some of them.
 
-Each part is a script of its own that can be run alone; what they print is what the page shows, and what it last printed
-where a part is not run again.
+Each part is a script of its own that can be run alone; the page shows what it printed, on which machine and when. A
+part that is not run again stays as it was.
 """
 
 import argparse
@@ -9,7 +9,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,7 +17,11 @@ from training.provenance import environment
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
-PRINTED = HERE.parent / "build" / "benchmarks"
+HEAD = """# Benchmarks
+
+Written by `make bench`; what stands side by side was measured side by side, in one run, on the machine that is named
+with it. Ratios say more than seconds: other machines, other seconds.
+"""
 # By the script's name: its arguments, what it answers.
 PARTS: dict[str, tuple[list[str], str]] = {
     "features": (
@@ -39,17 +43,15 @@ PARTS: dict[str, tuple[list[str], str]] = {
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="part", help=f"some of {', '.join(PARTS)}")
-    wanted = parser.parse_args().parts or list(PARTS)
-    if failed := [name for name in wanted if not run(name)]:
-        print(f"failed: {', '.join(failed)}; the page stays as it was", file=sys.stderr)
-        return 1
-    PAGE.write_text("\n".join(page()) + "\n")
+    failed = [name for name in parser.parse_args().parts or list(PARTS) if not run(name)]
     print(f"written: {PAGE}")
-    return 0
+    if failed:
+        print(f"failed, and left on the page as they were: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def run(name: str) -> bool:
-    """Keep what the script prints, shown as it comes; whether it succeeded."""
+    """Show what the script prints as it comes and, if it succeeds, put it on the page."""
     print(f"── {name}", flush=True)
     command, lines = [sys.executable, str(HERE / f"{name}.py"), *PARTS[name][0]], list[str]()
     begun = time.monotonic()
@@ -59,29 +61,31 @@ def run(name: str) -> bool:
             lines.append(line)
     print(f"   ({time.monotonic() - begun:.0f} s)", flush=True)
     if process.returncode == 0:
-        PRINTED.mkdir(parents=True, exist_ok=True)
-        (PRINTED / f"{name}.txt").write_text("".join(lines))
+        PAGE.write_text(with_section(PAGE.read_text(), section(name, lines)))
     return process.returncode == 0
 
 
-def page() -> Iterator[str]:
-    machine = environment()
-    yield "# Benchmarks"
-    yield ""
-    yield "Written by `make bench`; what stands side by side was measured side by side, in one run, on one machine:"
-    memory, python = machine["memory_bytes"] / 2**30, platform.python_version()
-    yield f"{machine['processor']}, {machine['threads']} threads, {memory:.0f} GiB, Python {python}, "
-    yield f"{datetime.now(UTC):%Y-%m-%d}. Ratios say more than seconds: other machines, other seconds."
-    for name, (words, title) in PARTS.items():
-        arguments = " ".join(["", *words])
-        yield from ("", f"## {title}", "", f"[`benchmarks/{name}.py{arguments}`](../benchmarks/{name}.py)", "")
-        yield from (f"    {line}".rstrip() for line in printed(name))
+def section(name: str, printed: Iterable[str]) -> str:
+    words, title = PARTS[name]
+    command = f"[`{' '.join([f'benchmarks/{name}.py', *words])}`](../benchmarks/{name}.py)"
+    shown = [f"    {line}".rstrip() for line in printed]
+    return "\n".join([f"## {title}", "", f"{command}, measured on {machine()}:", "", *shown, ""])
 
 
-def printed(name: str) -> list[str]:
-    """What the part last printed on this machine."""
-    file = PRINTED / f"{name}.txt"
-    return file.read_text().splitlines() if file.exists() else ["not measured here yet"]
+def machine() -> str:
+    found, day = environment(), datetime.now(UTC)
+    memory, python = found["memory_bytes"] / 2**30, platform.python_version()
+    return f"{found['processor']}, {found['threads']} threads, {memory:.0f} GiB, Python {python}, {day:%Y-%m-%d}"
+
+
+def with_section(page: str, new: str) -> str:
+    """The page with this section in the place of the one of its title, all in the order of `PARTS`."""
+    found = {heading(text): text for text in [*(f"## {rest}" for rest in page.split("\n## ")[1:]), new]}
+    return "\n".join([HEAD, *(found[title].strip("\n") + "\n" for _, title in PARTS.values() if title in found)])
+
+
+def heading(text: str) -> str:
+    return text.partition("\n")[0].removeprefix("## ")
 
 
 if __name__ == "__main__":
