@@ -32,7 +32,7 @@ FEATURELESS = 1.0
 
 # Up to so many comparisons, comparing each with each is faster than looking for whom to compare.
 _EACH = 1 << 26
-_PAIRS = 1 << 12
+_PAIRS = 1 << 9
 _BAND = 16
 _BANDS = 64 // _BAND
 _BLOCK = 1 << 22
