@@ -1,13 +1,14 @@
 """What training on features saves beside a plain Keras script, and how fast features are, beside what the machine can.
 
-    python benchmarks/features.py [--size 112 224] [--epochs 15] [--seeds 0 1 2]
+    python benchmarks/features.py [--size 112 224] [--epochs 15] [--seeds 0 1 2] [--heads 20]
 
 Training: the script of many a tutorial (a frozen base, pooling, two dense layers with dropout, rare images shown as
 often as the others, Adam, the usual ten metrics, early stopping, a checkpoint of the best epoch, `model.fit`) against
 the same head on features that are computed once, until the same validation loss. Both from the same pixels in memory.
 The second pays for the conversion to ONNX and for every feature, once cold and once when the night before has left
-them. Extraction: images a second beside `model.predict`, and as a fraction of the multiplications that a large matrix
-product gets out of this machine.
+them. How low a loss comes is luck, too: many heads are trained either way on the same features, which takes seconds,
+and their best losses compared. Extraction: images a second beside `model.predict`, and as a fraction of the
+multiplications that a large matrix product gets out of this machine.
 """
 
 import argparse
@@ -36,6 +37,7 @@ from training.features import divided, fit_on_features, kept_features
 from training.network import backbone_of, build_model
 from training.objective import _of_two_classes
 from training.processors import usable
+from training.rows import Rows
 from training.sampling import make_plan
 from training.store import LocalStore
 from training.threads import in_order
@@ -43,7 +45,9 @@ from training.threads import in_order
 HEAD = (64, 64)
 BATCH = 32
 PATIENCE = 5
+EPOCHS = 30
 KINDS = "features", "features known"
+Labelled = tuple[np.ndarray, np.ndarray]
 # To the same loss plainly and on features, and until early stopping plainly and on features.
 Seconds = tuple[float, float, float, float]
 
@@ -53,6 +57,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs="+", default=[112, 224], help="sides, in pixels")
     parser.add_argument("--epochs", type=int, default=15, help="at most, of the plain script, as in the original")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="when a training is there is luck, too")
+    parser.add_argument("--heads", type=int, default=20, help="seeds for the comparison of validation losses")
     parser.add_argument("--images", type=int, default=2600, help="by default nearly all of the sample")
     options = parser.parse_args()
     for size in options.size:
@@ -65,6 +70,7 @@ def main() -> None:
                 f"{whole / stopped:.1f} until early stopping",
                 flush=True,
             )
+        on_its_own(heads, size, options.images, options.epochs, options.heads)
 
 
 def on_its_own(function: Callable[..., Any], *arguments: int) -> Any:
@@ -161,13 +167,33 @@ class Course:
 
 def training(size: int, images: int, epochs: int, seed: int) -> list[Seconds]:
     """Seconds until the plain script's best validation loss, and until each stops by itself; a row each of `KINDS`."""
-    x, y = cells(size, images)
-    held_out = images // 5
-    parts = (x[held_out:], y[held_out:]), (x[:held_out], y[:held_out])
+    parts = split(*cells(size, images))
     plain = plain_script(*parts, epochs, seed)
     print(f"training {size} px, seed {seed}: plain Keras {plain.until(plain.best)}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         return [beside(name, on_features(*parts, Path(folder), seed), plain) for name in KINDS]
+
+
+def split(x: np.ndarray, y: np.ndarray) -> tuple[Labelled, Labelled]:
+    """For training and for validation."""
+    held_out = len(x) // 5
+    return (x[held_out:], y[held_out:]), (x[:held_out], y[:held_out])
+
+
+def heads(size: int, images: int, epochs: int, seeds: int) -> None:
+    """The best validation losses of as many epochs, by the plain script and by Nightshift, both on features."""
+    x, y = cells(size, images)
+    with tempfile.TemporaryDirectory() as folder:
+        parts = split(np.asarray(kept(classifier(size), x, Path(folder))), y)
+    pairs = [(plain_head(*parts, epochs, seed), head(size, *parts, epochs, seed)) for seed in range(seeds)]
+    plain, ours = np.array([[min(course.losses) for course in pair] for pair in pairs]).T
+    difference = ours - plain
+    print(
+        f"heads {size} px, {seeds} seeds: best val loss plain {plain.mean():.4f}, Nightshift {ours.mean():.4f}, "
+        f"difference {difference.mean():+.4f} (standard error {difference.std(ddof=1) / np.sqrt(seeds):.4f}); "
+        f"seeds alone: standard deviation {plain.std(ddof=1):.4f} and {ours.std(ddof=1):.4f}",
+        flush=True,
+    )
 
 
 def beside(name: str, course: Course, plain: Course) -> Seconds:
@@ -183,16 +209,23 @@ def beside(name: str, course: Course, plain: Course) -> Seconds:
     return plain.seconds[plain.best], course.seconds[goal], whole, stopped
 
 
-def plain_script(
-    train: tuple[np.ndarray, np.ndarray], validation: tuple[np.ndarray, np.ndarray], epochs: int, seed: int
-) -> Course:
+def plain_script(train: Labelled, validation: Labelled, epochs: int, seed: int) -> Course:
     """What one would write without Nightshift."""
     keras.utils.set_random_seed(seed)
     base = backbone_of(build_model(ModelConfig(input_size=train[0].shape[1])))
     base.trainable = False
+    return plainly([base, keras.layers.GlobalAveragePooling2D()], train, validation, epochs, seed)
+
+
+def plain_head(train: Labelled, validation: Labelled, epochs: int, seed: int) -> Course:
+    """The same when it is given what the base makes of the images."""
+    keras.utils.set_random_seed(seed)
+    return plainly([keras.Input(train[0].shape[1:])], train, validation, epochs, seed)
+
+
+def plainly(start: list[Any], train: Labelled, validation: Labelled, epochs: int, seed: int) -> Course:
     dense = [layer for units in HEAD for layer in (keras.layers.Dense(units, "relu"), keras.layers.Dropout(0.5))]
-    last = keras.layers.Dense(1, activation="sigmoid")
-    model = keras.Sequential([base, keras.layers.GlobalAveragePooling2D(), *dense, last])
+    model = keras.Sequential([*start, *dense, keras.layers.Dense(1, activation="sigmoid")])
     model.compile(keras.optimizers.Adam(1e-3), "binary_crossentropy", metrics=list(_of_two_classes()))
     ends = list[float]()
     told = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: ends.append(time.perf_counter()))
@@ -220,24 +253,39 @@ def oversampled(x: np.ndarray, y: np.ndarray, seed: int) -> tuple[tf.data.Datase
     return mixed.batch(BATCH).prefetch(2), int(np.ceil(2 * np.sum(y == 0) / BATCH))
 
 
-def on_features(
-    train: tuple[np.ndarray, np.ndarray], validation: tuple[np.ndarray, np.ndarray], folder: Path, seed: int
-) -> Course:
+def on_features(train: Labelled, validation: Labelled, folder: Path, seed: int) -> Course:
     """The same with Nightshift, the features that are not in the folder included."""
+    size = train[0].shape[1]
+    model, pixels = classifier(size), np.concatenate([train[0], validation[0]])
+    begun = time.perf_counter()
+    first, second = np.split(np.asarray(kept(model, pixels, folder)), [len(train[0])])
+    waited = time.perf_counter() - begun
+    course = head(size, (first, train[1]), (second, validation[1]), EPOCHS, seed)
+    return Course(course.losses, [waited + seconds for seconds in course.seconds])
+
+
+def classifier(size: int) -> keras.Model:
+    return build_model(ModelConfig(input_size=size, policy="features", head_units=HEAD, dropout=0.5))
+
+
+def kept(model: keras.Model, pixels: np.ndarray, folder: Path) -> Rows:
+    """What the model's base makes of images, which are known by their places."""
+    names = [f"{place:064d}" for place in range(len(pixels))]
+    places = dict(zip(names, pixels, strict=True))
+    store = LocalStore(folder)
+    return kept_features(divided(model)[0], names, lambda some: np.stack([places[one] for one in some]), store, 2**33)
+
+
+def head(size: int, train: Labelled, validation: Labelled, epochs: int, seed: int) -> Course:
+    """That of a model of its own, by Nightshift."""
     make_deterministic(seed)
-    model = build_model(ModelConfig(input_size=train[0].shape[1], policy="features", head_units=HEAD, dropout=0.5))
-    pixels = {f"{place:064d}": image for place, image in enumerate(np.concatenate([train[0], validation[0]]))}
+    model = classifier(size)
     names = {f"{place:064d}": "ab"[label] for place, label in enumerate(train[1])}
     plan = make_plan(names, ("a", "b"), strategy="oversample", batch_size=BATCH, seed=seed)
-    order = np.array([int(name) for name in plan.images])
-    config = TrainConfig(batch_size=BATCH, epochs=30, learning_rate=1e-3, early_stopping_patience=PATIENCE)
+    config = TrainConfig(batch_size=BATCH, epochs=epochs, learning_rate=1e-3, early_stopping_patience=PATIENCE)
     begun = time.perf_counter()
-    found = kept_features(
-        divided(model)[0], list(pixels), lambda some: np.stack([pixels[one] for one in some]), LocalStore(folder), 2**33
-    )
-    held_out = found.take(np.arange(len(train[0]), len(found)))
     with epoch_ends() as ends:
-        fitted = fit_on_features(model, plan, found.take(order), (held_out, validation[1]), config)
+        fitted = fit_on_features(model, plan, train[0], validation, config)
     return Course([row["val_loss"] for row in fitted.history], [end - begun for end in ends])
 
 

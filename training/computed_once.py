@@ -130,15 +130,19 @@ def _folder(kind: str, recipe: Mapping[str, Any]) -> str:
 
 def _places(files: Files, images: Sequence[str]) -> np.ndarray:
     """Where each image is among all pairs of the files, one file after the other; -1 for one that is not."""
-    known = np.concatenate([np.empty(0, "S64"), *(pairs["image"] for pairs in files.values())])
-    for pairs in files.values():
-        let_go(pairs)  # with the names came the rows that lie between them
+    known = np.concatenate([np.empty(0, "S64"), *map(_names, files.values())])
     wanted = np.array(images, "S64")
     if not len(known):
         return np.full(len(wanted), -1)
     order = np.argsort(known, kind="stable")
     places = order[np.minimum(np.searchsorted(known, wanted, sorter=order), len(known) - 1)]
     return np.where(known[places] == wanted, places, -1)
+
+
+def _names(pairs: np.ndarray) -> np.ndarray:
+    names = pairs["image"].copy()
+    let_go(pairs)  # with the names came the rows that lie between them
+    return names
 
 
 def _rows(files: Files, images: Sequence[str], none: np.ndarray) -> Rows:

@@ -9,6 +9,7 @@ import pytest
 
 from training import computed_once
 from training.computed_once import ComputedOnce
+from training.rows import let_go
 from training.store import LocalStore, open_store
 
 SHAPE = (4, 3)
@@ -68,6 +69,24 @@ def test_what_lies_in_files_takes_no_memory(tmp_path):
     assert resident(tmp_path) == 0
     np.testing.assert_array_equal(found[700:702], [row(image) for image in images[700:702]])
     assert resident(tmp_path) == 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="the system does not say what of a file is in memory")
+def test_one_file_at_a_time_is_looked_through(tmp_path, monkeypatch):
+    monkeypatch.setattr(computed_once, "_FILE_BYTES", 2**16)
+    images = [name(number) for number in range(5000)]
+    kept(LocalStore(tmp_path)).rows(images, Computer())
+    largest = max(path.stat().st_size for path in tmp_path.rglob("*.rows"))
+    seen = []
+
+    def watched(rows):
+        seen.append(resident(tmp_path))
+        let_go(rows)
+
+    monkeypatch.setattr(computed_once, "let_go", watched)
+    kept(LocalStore(tmp_path)).rows(images, Computer())
+    assert len(list(tmp_path.rglob("*.rows"))) > 5
+    assert 0 < max(seen) <= largest / 2**10 + 4  # as whole pages
 
 
 def resident(folder: Path) -> int:
