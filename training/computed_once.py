@@ -51,11 +51,13 @@ class ComputedOnce:
         File by file, so that little is held at a time and an interrupted night has not computed in vain.
         """
         files = self._files()
-        missing = list(dict.fromkeys(np.array(images, object)[_places(files, images) < 0]))
+        places = _places(files, images)
+        missing = list(dict.fromkeys(np.array(images, object)[places < 0]))
         if missing:
             self._add(files, missing, compute)
             self._make_room(files)
-        return _rows(files, images, np.empty(0, self.pair))
+            places = _places(files, images)
+        return _rows(files, places, np.empty(0, self.pair))
 
     def _files(self) -> Files:
         found = ((entry.key, self._read(entry.key)) for entry in list(self.store.list(self.folder)))
@@ -145,8 +147,7 @@ def _names(pairs: np.ndarray) -> np.ndarray:
     return names
 
 
-def _rows(files: Files, images: Sequence[str], none: np.ndarray) -> Rows:
+def _rows(files: Files, places: np.ndarray, none: np.ndarray) -> Rows:
     ends = np.cumsum([0, *(len(pairs) for pairs in files.values())])
-    places = _places(files, images)
     part = np.searchsorted(ends, places, side="right") - 1
     return Rows([pairs["row"] for pairs in files.values()] or [none["row"]], part, places - ends[part])
