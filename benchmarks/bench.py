@@ -44,7 +44,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="part", help=f"some of {', '.join(PARTS)}")
     failed = [name for name in parser.parse_args().parts or list(PARTS) if not run(name)]
-    print(f"written: {PAGE}")
     if failed:
         print(f"failed, and left on the page as they were: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
@@ -62,6 +61,7 @@ def run(name: str) -> bool:
     print(f"   ({time.monotonic() - begun:.0f} s)", flush=True)
     if process.returncode == 0:
         PAGE.write_text(with_section(PAGE.read_text(), section(name, lines)))
+        print(f"   written: {PAGE}", flush=True)
     return process.returncode == 0
 
 

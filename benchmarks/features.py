@@ -280,6 +280,7 @@ def head(size: int, train: Labelled, validation: Labelled, epochs: int, seed: in
     """That of a model of its own, by Nightshift."""
     make_deterministic(seed)
     model = classifier(size)
+    # In the order in which the plan sorts them: that of the rows.
     names = {f"{place:064d}": "ab"[label] for place, label in enumerate(train[1])}
     plan = make_plan(names, ("a", "b"), strategy="oversample", batch_size=BATCH, seed=seed)
     config = TrainConfig(batch_size=BATCH, epochs=epochs, learning_rate=1e-3, early_stopping_patience=PATIENCE)
