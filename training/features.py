@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 _AT_ONCE = 8
 # Training reads features again in every epoch; so many bytes of them it holds in memory, which is quicker.
 _IN_MEMORY = 2**28
+# A step of a head takes some 2 ms, and a call of it from Python as long again; so many are a few seconds' work.
+_STEPS = 1024
 
 
 def fit_on_features(
@@ -47,7 +49,13 @@ def fit_on_features(
     """
     _, head = divided(model)
     held_out, labels = validation
-    return fit(head, plan, _at_hand(found), (_at_hand(held_out), labels), config, checkpoints=checkpoints)
+    validation, steps = (_at_hand(held_out), labels), _steps_per_execution(plan.steps_per_epoch)
+    return fit(head, plan, _at_hand(found), validation, config, checkpoints=checkpoints, steps_per_execution=steps)
+
+
+def _steps_per_execution(steps: int) -> int:
+    """An epoch's, or the most that divide them."""
+    return max(count for count in range(1, min(steps, _STEPS) + 1) if steps % count == 0)
 
 
 def _at_hand(rows: Array) -> Array:

@@ -62,6 +62,7 @@ def fit(
     config: TrainConfig,
     augment: AugmentConfig = AS_THEY_ARE,
     checkpoints: Checkpoints | None = None,
+    steps_per_execution: int = 1,
 ) -> Fitted:
     """Train on the plan's epochs: `head_epochs` of the head alone, then those of which one is kept.
 
@@ -73,12 +74,15 @@ def fit(
         validation: inputs and class numbers.
         checkpoints: where it goes on from, if an earlier call with the same arguments was interrupted: on the same
             machine every number comes out as if it had not been, to the bit.
+        steps_per_execution: of Keras: what is quicker than the call of it is better called for many steps at once. One
+            that does not divide the plan's steps would go on into the next epoch. Losses are looked at, and a line or
+            a checkpoint is written, in between.
 
     Raises:
         Diverged: a loss became NaN or infinite.
     """
     with together(model), fused_training(model), roomy_depthwise(model):
-        training = _Training(model, plan, inputs, validation, config, augment, checkpoints)
+        training = _Training(model, plan, inputs, validation, config, augment, checkpoints, steps_per_execution)
         for stage in training.left():
             with head_alone(model) if stage.number == HEAD else nullcontext():
                 training.run(stage)
@@ -116,10 +120,12 @@ class _Training:
         config: TrainConfig,
         augment: AugmentConfig,
         checkpoints: Checkpoints | None,
+        steps_per_execution: int,
     ) -> None:
         self.model, self.plan, self.inputs, self.validation = model, plan, inputs, validation
         self.config, self.augment, self.outputs = config, augment, model.output_shape[-1]
-        self.checkpoints, self.steps = checkpoints, StepLosses(bare_loss(self.outputs))
+        self.checkpoints, self.steps_per_execution = checkpoints, steps_per_execution
+        self.steps = StepLosses(bare_loss(self.outputs), steps_per_execution)
         self.standing, self.saved = self._left_off()
         self.chronicle = Chronicle(self.standing, self.saved.best, config.monitor)
         self.steps.go_on(self.standing.step_losses, within=self.standing.step > 0)
@@ -144,7 +150,7 @@ class _Training:
         return [stage for stage in stages(self.config) if stage.number >= self.standing.stage]
 
     def run(self, stage: Stage) -> None:
-        compile_classifier(self.model, stage.learning_rate, self.steps.metric)
+        compile_classifier(self.model, stage.learning_rate, self.steps.metric, self.steps_per_execution)
         self._build()
         if self.standing.stage == stage.number:
             assign(self.model.optimizer.variables, self.saved.optimizer)

@@ -27,7 +27,9 @@ def bare_loss(outputs: int) -> keras.metrics.Metric:
     return kind(name=BARE_LOSS)
 
 
-def compile_classifier(model: keras.Model, learning_rate: float, bare: keras.metrics.Metric) -> None:
+def compile_classifier(
+    model: keras.Model, learning_rate: float, bare: keras.metrics.Metric, steps_per_execution: int = 1
+) -> None:
     """Compile with the cross-entropy of the model's outputs, and metrics with the bare loss first."""
     outputs = model.output_shape[-1]
     binary = outputs == 1
@@ -35,6 +37,7 @@ def compile_classifier(model: keras.Model, learning_rate: float, bare: keras.met
         optimizer=adam(learning_rate),
         loss=keras.losses.BinaryCrossentropy() if binary else keras.losses.CategoricalCrossentropy(),
         metrics=[bare, *(_of_two_classes() if binary else _of_several_classes(outputs))],
+        steps_per_execution=steps_per_execution,
     )
 
 

@@ -7,7 +7,7 @@ from tests.training.models import images
 from training.config import ModelConfig, TrainConfig
 from training.determinism import make_deterministic
 from training.engine import to_onnx
-from training.features import divided, features, fit_on_features, kept_features
+from training.features import _steps_per_execution, divided, features, fit_on_features, kept_features
 from training.fit import fit
 from training.network import apply_policy, from_bytes, to_bytes
 from training.sampling import make_plan
@@ -73,6 +73,11 @@ def test_it_is_training_with_a_frozen_base_but_faster(data):
     assert [list(row) for row in one.history] == [list(row) for row in other.history]
     assert one.kept_epoch == other.kept_epoch
     np.testing.assert_allclose(one.step_losses, other.step_losses, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("steps", "at_once"), [(1, 1), (90, 90), (1024, 1024), (2046, 1023), (4096, 1024), (1031, 1)])
+def test_an_epoch_is_made_of_whole_executions(steps, at_once):
+    assert _steps_per_execution(steps) == at_once
 
 
 def test_features_are_the_pooled_ones_in_inference_mode(data):

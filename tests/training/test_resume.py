@@ -55,11 +55,11 @@ def data():
     return plan, pixels, (pixels[:40], np.random.default_rng(1).integers(0, 2, 40))
 
 
-def train(data, checkpoints):
+def train(data, checkpoints, steps_per_execution=1):
     """A process's whole work; returns everything it leaves."""
     make_deterministic(0)
     model = small_network(dropout=0.3)
-    fitted = fit(model, *data, CONFIG, AUGMENT, checkpoints)
+    fitted = fit(model, *data, CONFIG, AUGMENT, checkpoints, steps_per_execution)
     variables = [*model.variables, *model.optimizer.variables]
     digest = hashlib.sha256(b"".join(variable.numpy().tobytes() for variable in variables)).hexdigest()
     return digest, fitted
@@ -90,6 +90,17 @@ def test_it_ends_as_if_never_interrupted(ends, data, finished, tmp_path):
         with pytest.raises(Interrupted):
             train(data, Interrupting(store, left))
     assert train(data, Checkpoints(store, "training")) == finished[1]
+
+
+def test_so_does_one_whose_steps_are_taken_several_at_once(data, finished, tmp_path):
+    """A checkpoint within an epoch is one between two of Keras's executions."""
+    steps = data[0].steps_per_epoch
+    assert steps % 2 == 0 and steps > 2
+    left = train(data, Checkpoints(LocalStore(tmp_path / "alone"), "training"), 2)
+    np.testing.assert_allclose(left[1].step_losses[0], finished[1][1].step_losses[0], rtol=1e-4)
+    with pytest.raises(Interrupted):
+        train(data, Interrupting(LocalStore(tmp_path / "ended"), steps // 2 + 1), 2)
+    assert train(data, Checkpoints(LocalStore(tmp_path / "ended"), "training"), 2) == left
 
 
 def test_interrupted_after_its_last_epoch_nothing_is_trained_again(data, finished, caplog):
