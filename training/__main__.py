@@ -6,14 +6,14 @@ import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from training.changes import changes_since
-from training.config import RunConfig, load_config, parse_settings
 from training.errors import EXIT_MEANINGS, ConfigError, NightshiftError, received
 from training.log_lines import set_up_logging
-from training.run_folder import config_of
-from training.steps import SHARDED, STEPS, run_all, run_shard, run_step, sharded, steps_of
+from training.step_names import SHARDED, STEPS
+
+if TYPE_CHECKING:
+    from training.config import RunConfig
 
 log = logging.getLogger("training")
 
@@ -96,15 +96,28 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_study)
 
 
+def _config(options: argparse.Namespace) -> "RunConfig":
+    from training.config import load_config, parse_settings
+
+    return load_config(options.config, parse_settings(options.set))
+
+
 def _run(options: argparse.Namespace) -> None:
+    from training.steps import run_all
+
     if options.like:
         _repeat(options)
     else:
-        run_all(load_config(options.config, parse_settings(options.set)), options.run)
+        run_all(_config(options), options.run)
     print(f"{options.run}: accepted")
 
 
 def _repeat(options: argparse.Namespace) -> None:
+    from training.changes import changes_since
+    from training.config import parse_settings
+    from training.run_folder import config_of
+    from training.steps import run_step, steps_of
+
     config = config_of(options.like, parse_settings(options.set))
     first, *others = steps_of(config)
     # What the data are now is known once they are read.
@@ -116,7 +129,9 @@ def _repeat(options: argparse.Namespace) -> None:
 
 
 def _step(options: argparse.Namespace) -> None:
-    config = load_config(options.config, parse_settings(options.set))
+    from training.steps import run_step
+
+    config = _config(options)
     if options.shard is None:
         run_step(options.step, config, options.run)
     else:
@@ -124,7 +139,9 @@ def _step(options: argparse.Namespace) -> None:
     print(f"{options.run}: {options.step}")
 
 
-def _shard(options: argparse.Namespace, config: RunConfig) -> None:
+def _shard(options: argparse.Namespace, config: "RunConfig") -> None:
+    from training.steps import run_shard, sharded
+
     if options.step not in sharded(config) or not 1 <= options.shard <= config.scale.shards:
         expected = f"one of the {config.scale.shards} shards of " + (" ".join(sharded(config)) or "no step")
         raise ConfigError(received("--shard", options.shard, expected))
@@ -138,6 +155,7 @@ def _sample(options: argparse.Namespace) -> None:
 
 
 def _study(options: argparse.Namespace) -> None:
+    from training.config import parse_settings
     from training.store import open_store
     from training.study import FILES, run_study
     from training.study_table import as_text
@@ -165,7 +183,7 @@ def _champion(options: argparse.Namespace) -> None:
 def _retain(options: argparse.Namespace) -> None:
     from training.run_retention import delete_run, outdated_runs
 
-    config = load_config(options.config, parse_settings(options.set))
+    config = _config(options)
     for name in outdated_runs(config, datetime.now(UTC)):
         if options.dry_run:
             print(f"{name}: would be deleted")
@@ -176,14 +194,14 @@ def _retain(options: argparse.Namespace) -> None:
 def _backup(options: argparse.Namespace) -> None:
     from training.backup import back_up
 
-    files = back_up(load_config(options.config, parse_settings(options.set)), options.to)
+    files = back_up(_config(options), options.to)
     print(f"{options.to}: {files} files")
 
 
 def _restore(options: argparse.Namespace) -> None:
     from training.backup import restore
 
-    config = load_config(options.config, parse_settings(options.set))
+    config = _config(options)
     print(f"{config.store.champion}: {restore(config, options.source)} files")
 
 

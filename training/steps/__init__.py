@@ -25,11 +25,9 @@ from training.run_folder import (
     write_failure,
 )
 from training.shards import Part
+from training.step_names import SHARDED, STEPS
 
 log = logging.getLogger(__name__)
-STEPS = ("ingest", "validate", "oversample", "train", "recalibrate_batch_norm", "evaluate", "promote")
-# Those that may be cut into `scale.shards`.
-SHARDED = ("ingest", "train", "recalibrate_batch_norm", "evaluate")
 
 
 def steps_of(config: RunConfig) -> tuple[str, ...]:
