@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from training.steps import STEPS
+from training.step_names import STEPS
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 MODEL = CHECKOUT / "dags" / "models" / "solar_cells.yaml"

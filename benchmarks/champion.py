@@ -35,7 +35,8 @@ from training.network import build_model
 from training.run_folder import Run, open_run
 from training.sample import write_sample
 from training.sampling import make_plan
-from training.steps import STEPS, run_all, run_step
+from training.step_names import STEPS
+from training.steps import run_all, run_step
 from training.steps.inputs import Labelled, labelled_split
 from training.store import open_store
 from training.verdict import Comparison, Verdict, worse_than

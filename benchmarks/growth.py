@@ -18,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 from many_cells import many_cells
 
-from training.steps import STEPS
+from training.step_names import STEPS
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 MODEL = CHECKOUT / "dags" / "models" / "solar_cells.yaml"

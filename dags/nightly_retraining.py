@@ -31,7 +31,8 @@ from training.errors import ConfigError, may_heal, received
 from training.form import FORCE, form_fields, load_from_form
 from training.nights import in_words, night_of, record
 from training.run_folder import run_uri_for, write_failure
-from training.steps import STEPS, sharded
+from training.step_names import STEPS
+from training.steps import sharded
 
 MODELS = Path(__file__).parent / "models"
 # Where there is one machine to train on, one slot keeps two models from training at once.

@@ -7,7 +7,7 @@ from typing import Any
 
 from training.evaluation import MEANINGS
 from training.nights import Night, in_words
-from training.steps import STEPS
+from training.step_names import STEPS
 from training.verdict import WORSE
 
 Document = Mapping[str, Any]

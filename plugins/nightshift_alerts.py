@@ -15,7 +15,7 @@ from nightshift_alert_run import NightRun
 from training.nights import ACCEPTED, failed_in_a_row, night_of
 from training.provenance import PROVENANCE
 from training.run_folder import FAILURE
-from training.steps import STEPS
+from training.step_names import STEPS
 
 log = logging.getLogger("nightshift.alerts")
 # The exit codes of a refused model, whose numbers are worth telling.

@@ -15,7 +15,7 @@ from tests.conftest import OPEN, ROOT, SOLAR_CELLS, read_labels, small_settings,
 from tests.servers import webhook
 from training.config import load_config, to_json
 from training.nights import all_nights
-from training.steps import STEPS
+from training.step_names import STEPS
 
 pytestmark = [pytest.mark.airflow, pytest.mark.soak]
 DAG = "retrain_solar_cells"

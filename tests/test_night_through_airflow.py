@@ -27,7 +27,8 @@ from tests.nights import assert_equal
 from tests.servers import statsd, webhook
 from training.config import load_config, parse_settings, to_json
 from training.form import FORCE
-from training.steps import STEPS, run_all
+from training.step_names import STEPS
+from training.steps import run_all
 from training.store import open_store
 
 pytestmark = pytest.mark.airflow

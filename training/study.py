@@ -15,7 +15,8 @@ from training.evaluation import Evaluation
 from training.progress import clock
 from training.provenance import PROVENANCE, record
 from training.run_folder import FAILURE, Run, as_json, is_done, mark_done
-from training.steps import STEPS, run_step
+from training.step_names import STEPS
+from training.steps import run_step
 from training.store import Store, open_store
 from training.study_table import Row, Study, Variant, as_csv, as_markdown
 from training.verdict import Verdict, judge

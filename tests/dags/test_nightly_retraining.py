@@ -18,7 +18,7 @@ from tests.conftest import ROOT, SOLAR_CELLS, small_settings
 from training.config import load_config
 from training.errors import ConfigError, StoreError, Superseded, WorseThanChampion
 from training.form import FORCE, form_values
-from training.steps import STEPS
+from training.step_names import STEPS
 
 DAGS = ROOT / "dags"
 HEAVY = ("tensorflow", "keras", "pandas", "great_expectations", "boto3", "kubernetes")

@@ -7,7 +7,7 @@ import pytest
 from tests.nights import assert_equal
 from tests.production.cluster import wait_for
 from tests.production.night import DAG, trigger, worker_that_trains
-from training.steps import STEPS
+from training.step_names import STEPS
 
 # The mapped tasks of a model that trains on pixels.
 SHARDS = ("ingest_shards", "moment_shards", "evaluate_shards")

@@ -11,7 +11,8 @@ import pytest
 from tests.conftest import OPEN, ROOT, SOLAR_CELLS, small_settings
 from training.config import load_config
 from training.disk_full import disk_full, is_disk_full
-from training.steps import STEPS, run_step
+from training.step_names import STEPS
+from training.steps import run_step
 
 # What two equal runs have in common to the byte.
 EQUAL = ("manifest.parquet", "validation.json", "sampling.json", "history.csv", "evaluation.json", "verdict.json")

@@ -17,7 +17,8 @@ from tests.conftest import OPEN, ROOT, SOLAR_CELLS, small_settings
 from tests.nights import assert_equal, assert_same_weights, assert_whole
 from training import champion
 from training.config import load_config
-from training.steps import STEPS, run_step
+from training.step_names import STEPS
+from training.steps import run_step
 from training.store import Store, open_store
 
 SHORT = {"train.checkpoint_seconds": 0, "model.policy": "frozen"}

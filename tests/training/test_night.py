@@ -23,7 +23,8 @@ from training.errors import ConfigError, Diverged, NightshiftError, StoreError
 from training.exports import LIMITS
 from training.images import decode
 from training.network import from_bytes
-from training.steps import STEPS, run_all, run_step
+from training.step_names import STEPS
+from training.steps import run_all, run_step
 from training.store import open_store
 
 FILES = (

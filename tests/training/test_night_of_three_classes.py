@@ -16,7 +16,8 @@ from training.errors import Diverged
 from training.logits import in_batches, inference_logits, probabilities
 from training.run_folder import open_run
 from training.sampling import Prior
-from training.steps import STEPS, run_all, run_step
+from training.step_names import STEPS
+from training.steps import run_all, run_step
 from training.steps.inputs import labelled_split, raw_images
 from training.store import open_store
 

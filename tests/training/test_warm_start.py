@@ -16,7 +16,8 @@ from training.logits import in_batches, inference_logits
 from training.network import build_model
 from training.nights import Night, records_of
 from training.run_folder import as_json, open_run
-from training.steps import STEPS, run_all, run_step
+from training.step_names import STEPS
+from training.steps import run_all, run_step
 from training.steps.inputs import pixels, raw_images, split_images
 from training.store import open_store
 from training.warm_start import decide, go_on, shortened

@@ -19,7 +19,8 @@ from training.errors import NightshiftError, StoreError, Superseded, WorseThanCh
 from training.provenance import code_commit
 from training.run_folder import open_run
 from training.sampling import SamplingPlan, make_plan
-from training.steps import STEPS, promote, run_step
+from training.step_names import STEPS
+from training.steps import promote, run_step
 from training.store import open_store
 
 # A head on features trains in a moment; two dozen test images tell no small difference.

@@ -10,7 +10,8 @@ from tests.nights import assert_equal
 from training.config import load_config
 from training.run_folder import open_run
 from training.shards import Part
-from training.steps import STEPS, run_shard, run_step, sharded
+from training.step_names import STEPS
+from training.steps import run_shard, run_step, sharded
 from training.steps.sharding import clear, found, found_by, together
 from training.store import open_store
 

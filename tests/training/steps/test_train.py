@@ -7,7 +7,8 @@ from training.backbones import build_backbone
 from training.config import load_config
 from training.devices import names, used
 from training.network import backbone_of, from_bytes
-from training.steps import STEPS, run_step
+from training.step_names import STEPS
+from training.steps import run_step
 from training.store import open_store
 
 
