@@ -187,13 +187,13 @@ def heads(size: int, images: int, epochs: int, seeds: int) -> None:
         parts = split(np.asarray(kept(classifier(size), x, Path(folder))), y)
     pairs = [(plain_head(*parts, epochs, seed), head(size, *parts, epochs, seed)) for seed in range(seeds)]
     plain, ours = np.array([[min(course.losses) for course in pair] for pair in pairs]).T
-    epochs = np.median([[np.median(np.diff(course.seconds)) for course in pair] for pair in pairs], axis=0)
+    seconds = np.median([[np.median(np.diff(course.seconds)) for course in pair] for pair in pairs], axis=0)
     difference = ours - plain
     print(
         f"heads {size} px, {seeds} seeds: best val loss plain {plain.mean():.4f}, Nightshift {ours.mean():.4f}, "
         f"difference {difference.mean():+.4f} (standard error {difference.std(ddof=1) / np.sqrt(seeds):.4f}); "
         f"seeds alone: standard deviation {plain.std(ddof=1):.4f} and {ours.std(ddof=1):.4f}; "
-        f"an epoch after the first takes {epochs[0]:.2f} s and {epochs[1]:.2f} s",
+        f"an epoch after the first takes {seconds[0]:.2f} s and {seconds[1]:.2f} s",
         flush=True,
     )
 

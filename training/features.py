@@ -49,8 +49,15 @@ def fit_on_features(
     """
     _, head = divided(model)
     held_out, labels = validation
-    validation, steps = (_at_hand(held_out), labels), _steps_per_execution(plan.steps_per_epoch)
-    return fit(head, plan, _at_hand(found), validation, config, checkpoints=checkpoints, steps_per_execution=steps)
+    return fit(
+        head,
+        plan,
+        _at_hand(found),
+        (_at_hand(held_out), labels),
+        config,
+        checkpoints=checkpoints,
+        steps_per_execution=_steps_per_execution(plan.steps_per_epoch),
+    )
 
 
 def _steps_per_execution(steps: int) -> int:

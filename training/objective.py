@@ -21,7 +21,7 @@ def targets(numbers: np.ndarray, outputs: int) -> np.ndarray:
     return keras.utils.to_categorical(numbers, outputs).astype(np.float32)
 
 
-def bare_loss(outputs: int) -> keras.metrics.Metric:
+def bare_loss(outputs: int) -> keras.metrics.Mean:
     """The cross-entropy, neither weighted nor penalised."""
     kind = keras.metrics.BinaryCrossentropy if outputs == 1 else keras.metrics.CategoricalCrossentropy
     return kind(name=BARE_LOSS)

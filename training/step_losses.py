@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from training.errors import Diverged
+from training.errors import Diverged, received
 from training.evaluation import BARE_LOSS, MEANINGS, REMEDIES
 
 
@@ -30,6 +30,7 @@ class StepLosses(keras.callbacks.Callback):
 
     Raises:
         Diverged: a step's loss is NaN or infinite.
+        ValueError: `compile` was told another number of steps.
     """
 
     def __init__(self, metric: keras.metrics.Mean | None = None, steps_per_execution: int = 1) -> None:
@@ -43,6 +44,11 @@ class StepLosses(keras.callbacks.Callback):
         """Continue a list that was begun by an interrupted training, perhaps within its last epoch."""
         self.epochs = epochs
         self._begun = epochs.pop() if within else []
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        kept, taken = self._last.shape[0], self.model.steps_per_execution
+        if kept != taken:  # the losses of some steps would be missing
+            raise ValueError(received("steps_per_execution", kept, f"{taken}, as the model was compiled"))
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.epochs.append(self._begun)
@@ -65,9 +71,8 @@ class StepLosses(keras.callbacks.Callback):
 def _keep_steps(mean: keras.metrics.Mean, most: int) -> keras.Variable:
     """Have the metric keep the last steps' own values as well: of each a sum and how many it is of, newest at the end.
 
-    The graph keeps them: to ask for one after every step costs a small network a third of its time. On several devices,
-    each has the sums of its part. Of this metric, not of a class of our own, which whoever loads the model would have
-    to have.
+    The graph keeps them, so that many steps can be one call. On several devices, each has the sums of its part.
+    They are this metric's, not those of a class of our own, which whoever loads the model would have to have.
     """
     last = mean.add_variable((most, 2), "zeros", name="last")
     mean.update_state = partial(_update, mean, mean.update_state, last)

@@ -54,6 +54,12 @@ def test_the_step_that_was_not_finite_is_named(data, steps_per_execution):
         kept(data, steps_per_execution)
 
 
+def test_another_number_of_steps_than_the_model_was_compiled_with_is_refused(data):
+    model, _, _ = kept(data, 3)
+    with pytest.raises(ValueError, match="steps_per_execution: received 1, expected 3, as the model was compiled"):
+        model.fit(*data[0], callbacks=[StepLosses()], verbose=0)
+
+
 def test_whoever_loads_the_model_needs_nothing_of_ours(data, tmp_path):
     model, _, _ = kept(data, 3)
     model.save(tmp_path / "model.keras")
