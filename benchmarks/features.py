@@ -1,14 +1,14 @@
 """What training on features saves beside a plain Keras script, and how fast features are, beside what the machine can.
 
-    python benchmarks/features.py [--size 112 224] [--epochs 15] [--seeds 0 1 2] [--heads 20]
+    python benchmarks/features.py [--size 112 224] [--epochs 15] [--seeds 0 1 2] [--heads 60]
 
 Training: the script of many a tutorial (a frozen base, pooling, two dense layers with dropout, rare images shown as
 often as the others, Adam, the usual ten metrics, early stopping, a checkpoint of the best epoch, `model.fit`) against
 the same head on features that are computed once, until the same validation loss. Both from the same pixels in memory.
 The second pays for the conversion to ONNX and for every feature, once cold and once when the night before has left
-them. How low a loss comes is luck, too: many heads are trained either way on the same features, which takes seconds,
-and their best losses compared. Extraction: images a second beside `model.predict`, and as a fraction of the
-multiplications that a large matrix product gets out of this machine.
+them. How low a loss comes, and when, is luck: many heads are trained either way on the same features, which takes
+seconds, and their best losses compared, and the epochs until then. Extraction: images a second beside
+`model.predict`, and as a fraction of the multiplications that a large matrix product gets out of this machine.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import multiprocessing
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +33,7 @@ from cells import sample_cells
 from training.config import ModelConfig, TrainConfig
 from training.determinism import make_deterministic
 from training.engine import quickest, to_onnx
-from training.features import divided, fit_on_features, kept_features
+from training.features import divided, fit_on_features, images_at_once, kept_features
 from training.network import backbone_of, build_model
 from training.objective import _of_two_classes
 from training.processors import usable
@@ -48,8 +48,6 @@ PATIENCE = 5
 EPOCHS = 30
 KINDS = "features", "features known"
 Labelled = tuple[np.ndarray, np.ndarray]
-# To the same loss plainly and on features, and until early stopping plainly and on features.
-Seconds = tuple[float, float, float, float]
 
 
 def main() -> None:
@@ -57,20 +55,15 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs="+", default=[112, 224], help="sides, in pixels")
     parser.add_argument("--epochs", type=int, default=15, help="at most, of the plain script, as in the original")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="when a training is there is luck, too")
-    parser.add_argument("--heads", type=int, default=20, help="seeds for the comparison of validation losses")
+    parser.add_argument("--heads", type=int, default=60, help="seeds for the comparison of validation losses")
     parser.add_argument("--images", type=int, default=2600, help="by default nearly all of the sample")
     options = parser.parse_args()
     for size in options.size:
         on_its_own(measure, size, options.images)
-        seconds = [on_its_own(training, size, options.images, options.epochs, seed) for seed in options.seeds]
-        for place, name in enumerate(KINDS):
-            plain, ours, whole, stopped = np.sum(seconds, axis=0)[place]
-            print(
-                f"{size} px, seeds {options.seeds}, {name}: ratio {plain / ours:.1f} to the same loss, "
-                f"{whole / stopped:.1f} until early stopping",
-                flush=True,
-            )
-        on_its_own(heads, size, options.images, options.epochs, options.heads)
+        trained = [on_its_own(training, size, options.images, options.epochs, seed) for seed in options.seeds]
+        needed = on_its_own(heads, size, options.images, options.epochs, options.heads)
+        for name, pairs in zip(KINDS, zip(*trained, strict=True), strict=True):
+            print(f"{size} px, {name}: {', '.join(summary(pairs, needed))}", flush=True)
 
 
 def on_its_own(function: Callable[..., Any], *arguments: int) -> Any:
@@ -94,10 +87,10 @@ def extraction(x: np.ndarray) -> None:
     begun = time.perf_counter()
     content = to_onnx(base)
     converting = time.perf_counter() - begun
-    answer = quickest(base, lambda: content, x)
+    answer, at_once = quickest(base, lambda: content, x), images_at_once(x.shape[1])
     ways: dict[str, Callable[[], object]] = {
         "model.predict": lambda: base.predict(x, batch_size=BATCH, verbose=0),
-        "features": lambda: list(in_order(answer, np.split(x, len(x) // 8), usable())),
+        "features": lambda: list(in_order(answer, np.split(x, range(at_once, len(x), at_once)), usable())),
         "matrix product": matrix_product,
     }
     seconds = interleaved(ways, 5)
@@ -157,21 +150,68 @@ class Course:
     def best(self) -> int:
         return int(np.argmin(self.losses))
 
-    def reaching(self, goal: float) -> int:
-        """The first epoch that is as good as the goal, or its own best."""
+    def reaching(self, other: "Course") -> int:
+        """The first epoch that is as good as the other's best, or its own best."""
+        goal = min(other.losses)
         return next((epoch for epoch, loss in enumerate(self.losses) if loss <= goal), self.best)
+
+    def lasting(self, epochs: float) -> float:
+        """Seconds that so many would take."""
+        return float(self.seconds[0] + (epochs - 1) * np.median(np.diff(self.seconds)))
 
     def until(self, epoch: int) -> str:
         return f"{self.seconds[epoch]:.1f} s (val loss {self.losses[epoch]:.3f} after {epoch + 1} epochs)"
 
 
-def training(size: int, images: int, epochs: int, seed: int) -> list[Seconds]:
-    """Seconds until the plain script's best validation loss, and until each stops by itself; a row each of `KINDS`."""
+Pair = tuple[Course, Course]
+
+
+def training(size: int, images: int, epochs: int, seed: int) -> list[Pair]:
+    """The plain script's course beside that on features, a pair each of `KINDS`."""
     parts = split(*cells(size, images))
     plain = plain_script(*parts, epochs, seed)
     print(f"training {size} px, seed {seed}: plain Keras {plain.until(plain.best)}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        return [beside(name, on_features(*parts, Path(folder), seed), plain) for name in KINDS]
+        pairs = [(plain, on_features(*parts, Path(folder), seed)) for _ in KINDS]
+    for name, (_, ours) in zip(KINDS, pairs, strict=True):
+        beside(name, plain, ours)
+    return pairs
+
+
+def beside(name: str, plain: Course, ours: Course) -> None:
+    print(f"   {name} {ours.until(ours.reaching(plain))}: ratio {to_same_loss([(plain, ours)]):.1f}", flush=True)
+    print(
+        f"      until early stopping: plain {plain.seconds[-1]:.1f} s, {len(plain.losses)} epochs; "
+        f"{name} {ours.seconds[-1]:.1f} s, {len(ours.losses)} epochs, val loss {min(ours.losses):.3f}: "
+        f"ratio {until_stopping([(plain, ours)]):.1f}",
+        flush=True,
+    )
+
+
+def summary(pairs: Sequence[Pair], needed: tuple[float, float]) -> Iterator[str]:
+    """Of all seeds: luck decides how many epochs a training needs, many heads how many it needs on average."""
+    yield f"{len(pairs)} seeds: ratio {to_same_loss(pairs):.1f} to the same loss"
+    yield f"{until_stopping(pairs):.1f} until early stopping"
+    yield f"{in_as_many(pairs, needed):.1f} in the epochs that heads need on average"
+
+
+def to_same_loss(pairs: Sequence[Pair]) -> float:
+    """Until the plain script's best validation loss, or where it is not reached until the other's own best."""
+    return sums(pairs, lambda plain, ours: (plain.seconds[plain.best], ours.seconds[ours.reaching(plain)]))
+
+
+def until_stopping(pairs: Sequence[Pair]) -> float:
+    return sums(pairs, lambda plain, ours: (plain.seconds[-1], ours.seconds[-1]))
+
+
+def in_as_many(pairs: Sequence[Pair], epochs: tuple[float, float]) -> float:
+    return sums(pairs, lambda plain, ours: (plain.lasting(epochs[0]), ours.lasting(epochs[1])))
+
+
+def sums(pairs: Sequence[Pair], seconds: Callable[[Course, Course], tuple[float, float]]) -> float:
+    """Their ratio, of all seeds."""
+    plain, ours = np.sum([seconds(*pair) for pair in pairs], axis=0)
+    return float(plain / ours)
 
 
 def split(x: np.ndarray, y: np.ndarray) -> tuple[Labelled, Labelled]:
@@ -180,35 +220,25 @@ def split(x: np.ndarray, y: np.ndarray) -> tuple[Labelled, Labelled]:
     return (x[held_out:], y[held_out:]), (x[:held_out], y[:held_out])
 
 
-def heads(size: int, images: int, epochs: int, seeds: int) -> None:
-    """The best validation losses of as many epochs, by the plain script and by Nightshift, both on features."""
+def heads(size: int, images: int, epochs: int, seeds: int) -> tuple[float, float]:
+    """After how many epochs validation losses are best, by the plain script and by Nightshift, both on features."""
     x, y = cells(size, images)
     with tempfile.TemporaryDirectory() as folder:
         parts = split(np.asarray(kept(classifier(size), x, Path(folder))), y)
     pairs = [(plain_head(*parts, epochs, seed), head(size, *parts, epochs, seed)) for seed in range(seeds)]
     plain, ours = np.array([[min(course.losses) for course in pair] for pair in pairs]).T
     seconds = np.median([[np.median(np.diff(course.seconds)) for course in pair] for pair in pairs], axis=0)
+    needed = 1 + np.mean([[course.best for course in pair] for pair in pairs], axis=0)
     difference = ours - plain
     print(
         f"heads {size} px, {seeds} seeds: best val loss plain {plain.mean():.4f}, Nightshift {ours.mean():.4f}, "
         f"difference {difference.mean():+.4f} (standard error {difference.std(ddof=1) / np.sqrt(seeds):.4f}); "
         f"seeds alone: standard deviation {plain.std(ddof=1):.4f} and {ours.std(ddof=1):.4f}; "
-        f"an epoch after the first takes {seconds[0]:.2f} s and {seconds[1]:.2f} s",
+        f"after {needed[0]:.1f} and {needed[1]:.1f} epochs, "
+        f"of which one after the first takes {seconds[0]:.2f} s and {seconds[1]:.2f} s",
         flush=True,
     )
-
-
-def beside(name: str, course: Course, plain: Course) -> Seconds:
-    goal = course.reaching(plain.losses[plain.best])
-    ratio = plain.seconds[plain.best] / course.seconds[goal]
-    print(f"   {name} {course.until(goal)}: ratio {ratio:.1f}", flush=True)
-    whole, stopped = plain.seconds[-1], course.seconds[-1]
-    print(
-        f"      until early stopping: plain {whole:.1f} s, {len(plain.losses)} epochs; {name} {stopped:.1f} s, "
-        f"{len(course.losses)} epochs, val loss {min(course.losses):.3f}: ratio {whole / stopped:.1f}",
-        flush=True,
-    )
-    return plain.seconds[plain.best], course.seconds[goal], whole, stopped
+    return float(needed[0]), float(needed[1])
 
 
 def plain_script(train: Labelled, validation: Labelled, epochs: int, seed: int) -> Course:

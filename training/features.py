@@ -25,7 +25,9 @@ from training.store import Store
 from training.threads import in_order
 
 log = logging.getLogger(__name__)
-_AT_ONCE = 8
+# Of so many pixels at once, activations mostly stay in the processor's caches; fewer read the weights too often. More
+# images would leave some threads without any.
+_PIXELS_AT_ONCE, _IMAGES_AT_ONCE = 2**16, 32
 # Training reads features again in every epoch; so many bytes of them it holds in memory, which is quicker.
 _IN_MEMORY = 2**28
 # A step of a head takes some 2 ms, and a call of it from Python as long again; so many are a few seconds' work.
@@ -105,16 +107,22 @@ def features(base: keras.Model, content: Callable[[], bytes], pixels: Array) -> 
     Args:
         content: gives what `to_onnx` makes of the base.
     """
-    answer = quickest(base, content, pixels[:_AT_ONCE])
-    starts = range(0, len(pixels), _AT_ONCE)
-    asked = (_filled(pixels[start : start + _AT_ONCE]) for start in starts)
+    at_once = images_at_once(pixels.shape[1])
+    answer = quickest(base, content, pixels[:at_once])
+    starts = range(0, len(pixels), at_once)
+    asked = (_filled(pixels[start : start + at_once], at_once) for start in starts)
     found = in_order(answer, asked, usable())
     rows = (row for batch in found for row in batch)
     return followed(islice(rows, len(pixels)), log, "features", len(pixels), "images")
 
 
-def _filled(batch: np.ndarray) -> np.ndarray:
-    return np.pad(batch, [(0, _AT_ONCE - len(batch)), (0, 0), (0, 0), (0, 0)])
+def images_at_once(side: int) -> int:
+    """How many images of so many pixels' side a thread is given together."""
+    return min(_IMAGES_AT_ONCE, max(1, _PIXELS_AT_ONCE // side**2))
+
+
+def _filled(batch: np.ndarray, rows: int) -> np.ndarray:
+    return np.pad(batch, [(0, rows - len(batch)), (0, 0), (0, 0), (0, 0)])
 
 
 def _recipe(base: keras.Model) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from tests.training.models import images
 from training.config import ModelConfig, TrainConfig
 from training.determinism import make_deterministic
 from training.engine import to_onnx
-from training.features import _steps_per_execution, divided, features, fit_on_features, kept_features
+from training.features import _steps_per_execution, divided, features, fit_on_features, images_at_once, kept_features
 from training.fit import fit
 from training.network import apply_policy, from_bytes, to_bytes
 from training.sampling import make_plan
@@ -78,6 +78,11 @@ def test_it_is_training_with_a_frozen_base_but_faster(data):
 @pytest.mark.parametrize(("steps", "at_once"), [(1, 1), (90, 90), (1024, 1024), (2046, 1023), (4096, 1024), (1031, 1)])
 def test_an_epoch_is_made_of_whole_executions(steps, at_once):
     assert _steps_per_execution(steps) == at_once
+
+
+@pytest.mark.parametrize(("side", "images"), [(12, 32), (64, 16), (112, 5), (224, 1), (600, 1)])
+def test_a_thread_is_given_about_as_many_pixels_at_once(side, images):
+    assert images_at_once(side) == images
 
 
 def test_features_are_the_pooled_ones_in_inference_mode(data):
