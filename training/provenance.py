@@ -25,6 +25,8 @@ COMMIT = "NIGHTSHIFT_COMMIT"
 CHANGED = "+changes"
 _CODE = Path(__file__).parent
 _PROCESSORS = Path("/proc/cpuinfo")
+# The widest of these decide which kernels multiply; by the system's names.
+_INSTRUCTIONS = {"amx_tile": "AMX", "avx512f": "AVX-512", "avx2": "AVX2"}
 
 
 def record(run: Run, step: str, begun: float, devices: Sequence[str] = ()) -> None:
@@ -114,7 +116,11 @@ def _versions() -> dict[str, str]:
 
 
 def _processor() -> str:
-    """The model's name; `platform` knows it on few systems."""
-    lines = _PROCESSORS.read_text().splitlines() if _PROCESSORS.exists() else []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
+    """Its name, and what tells apart those that clouds rent out under one name but that round otherwise."""
+    lines = _PROCESSORS.read_text().partition("\n\n")[0].splitlines() if _PROCESSORS.exists() else []
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    name = facts.get("model name") or platform.processor() or platform.machine()
+    kind = [f"{word} {facts[key]}" for key, word in (("cpu family", "family"), ("model", "model")) if key in facts]
+    there = facts.get("flags", "").split()
+    widest = [shown for flag, shown in _INSTRUCTIONS.items() if flag in there][:1]
+    return ", ".join([name, *kind, *widest])

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import platform
 import subprocess
 import sys
 from importlib import metadata
@@ -72,7 +73,41 @@ def test_the_environment_is_what_is_here():
     assert here["python"] == sys.version.split()[0]
     assert here["threads"] == len(os.sched_getaffinity(0))
     assert here["memory_bytes"] == psutil.virtual_memory().total
-    assert here["processor"] in subprocess.run(["lscpu"], capture_output=True, text=True, check=True).stdout
+    name = here["processor"].partition(",")[0]
+    assert name in subprocess.run(["lscpu"], capture_output=True, text=True, check=True).stdout
+
+
+CPUINFO = """processor\t: {number}
+cpu family\t: {family}
+model\t\t: 1
+model name\t: AMD EPYC
+flags\t\t: fpu sse2 {flags}
+
+"""
+
+
+@pytest.mark.parametrize(
+    ("family", "flags", "shown"),
+    [
+        (25, "avx avx2", "AMD EPYC, family 25, model 1, AVX2"),
+        (25, "avx avx2 avx512f", "AMD EPYC, family 25, model 1, AVX-512"),
+        (26, "avx avx2 avx512f amx_tile", "AMD EPYC, family 26, model 1, AMX"),
+        (6, "avx", "AMD EPYC, family 6, model 1"),
+    ],
+)
+def test_processors_of_one_name_are_told_apart(family, flags, shown, tmp_path, monkeypatch):
+    monkeypatch.setattr(provenance, "_PROCESSORS", tmp_path / "cpuinfo")
+    processors = [CPUINFO.format(number=number, family=family, flags=flags) for number in range(2)]
+    (tmp_path / "cpuinfo").write_text("".join(processors))
+    assert provenance._processor() == shown
+
+
+def test_where_the_system_describes_no_processor_python_names_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(provenance, "_PROCESSORS", tmp_path / "none")
+    assert provenance._processor() == (platform.processor() or platform.machine())
+    monkeypatch.setattr(provenance, "_PROCESSORS", tmp_path / "arm")
+    (tmp_path / "arm").write_text("processor\t: 0\nFeatures\t: fp asimd\n\nprocessor\t: 1\n")
+    assert provenance._processor() == (platform.processor() or platform.machine())
 
 
 def test_a_run_says_what_it_was_made_from(small, few_cells, tmp_path):
