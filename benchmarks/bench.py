@@ -24,10 +24,8 @@ with it. Ratios say more than seconds: other machines, other seconds.
 """
 # By the script's name: its arguments, what it answers.
 PARTS: dict[str, tuple[list[str], str]] = {
-    "features": (
-        [],
-        "Training on features beside a plain Keras script; extraction beside `model.predict` and the machine's peak",
-    ),
+    "features": ([], "Training on features beside a plain Keras script"),
+    "extraction": ([], "Computing features beside Keras's `predict` and the machine's peak"),
     "engines": ([], "Features by other engines, and in bfloat16"),
     "second_night": ([], "A second night with 1 % new images"),
     "precise_bn": ([], "Recalibration beside fvcore's, on PyTorch"),

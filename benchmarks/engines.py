@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import openvino
 from cells import sample_cells
-from features import interleaved
+from extraction import interleaved
 from openvino.properties import hint
 
 from training.config import ModelConfig

@@ -1,14 +1,13 @@
-"""What training on features saves beside a plain Keras script, and how fast features are, beside what the machine can.
+"""What training on features saves beside a plain Keras script.
 
     python benchmarks/features.py [--size 112 224] [--epochs 15] [--seeds 0 1 2] [--heads 60]
 
-Training: the script of many a tutorial (a frozen base, pooling, two dense layers with dropout, rare images shown as
+The script of many a tutorial (a frozen base, pooling, two dense layers with dropout, rare images shown as
 often as the others, Adam, the usual ten metrics, early stopping, a checkpoint of the best epoch, `model.fit`) against
 the same head on features that are computed once, until the same validation loss. Both from the same pixels in memory.
 The second pays for the conversion to ONNX and for every feature, once cold and once when the night before has left
 them. How low a loss comes, and when, is luck: many heads are trained either way on the same features, which takes
-seconds, and their best losses compared, and the epochs until then. Extraction: images a second beside
-`model.predict`, and as a fraction of the multiplications that a large matrix product gets out of this machine.
+seconds, and their best losses compared, and the epochs until then.
 """
 
 import argparse
@@ -32,15 +31,12 @@ from cells import sample_cells
 
 from training.config import ModelConfig, TrainConfig
 from training.determinism import make_deterministic
-from training.engine import quickest, to_onnx
-from training.features import divided, fit_on_features, images_at_once, kept_features
+from training.features import divided, fit_on_features, kept_features
 from training.network import backbone_of, build_model
 from training.objective import _of_two_classes
-from training.processors import usable
 from training.rows import Rows
 from training.sampling import make_plan
 from training.store import LocalStore
-from training.threads import in_order
 
 HEAD = (64, 64)
 BATCH = 32
@@ -59,7 +55,6 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2600, help="by default nearly all of the sample")
     options = parser.parse_args()
     for size in options.size:
-        on_its_own(measure, size, options.images)
         trained = [on_its_own(training, size, options.images, options.epochs, seed) for seed in options.seeds]
         needed = on_its_own(heads, size, options.images, options.epochs, options.heads)
         for name, pairs in zip(KINDS, zip(*trained, strict=True), strict=True):
@@ -74,69 +69,6 @@ def on_its_own(function: Callable[..., Any], *arguments: int) -> Any:
 
 def cells(size: int, images: int) -> tuple[np.ndarray, np.ndarray]:
     return sample_cells(images, size, defective=0.31)  # as the whole sample
-
-
-def measure(size: int, images: int) -> None:
-    x, _ = cells(size, images)
-    extraction(x[:512] if size < 160 else x[:128])
-
-
-def extraction(x: np.ndarray) -> None:
-    """Images a second of each way, interleaved."""
-    base, _ = divided(build_model(ModelConfig(input_size=x.shape[1], policy="features")))
-    begun = time.perf_counter()
-    content = to_onnx(base)
-    converting = time.perf_counter() - begun
-    answer, at_once = quickest(base, lambda: content, x), images_at_once(x.shape[1])
-    ways: dict[str, Callable[[], object]] = {
-        "model.predict": lambda: base.predict(x, batch_size=BATCH, verbose=0),
-        "features": lambda: list(in_order(answer, np.split(x, range(at_once, len(x), at_once)), usable())),
-        "matrix product": matrix_product,
-    }
-    seconds = interleaved(ways, 5)
-    rates = {name: len(x) / seconds[name] for name in ("model.predict", "features")}
-    peak = 2 * 2048**3 / seconds["matrix product"]
-    used = rates["features"] * multiplications(base) * 2 / peak
-    print(
-        f"extraction {x.shape[1]} px: features {rates['features']:.0f} images/s, model.predict "
-        f"{rates['model.predict']:.0f}: ratio {rates['features'] / rates['model.predict']:.2f}; "
-        f"{used:.0%} of the {peak / 1e9:.0f} GFLOP/s of a matrix product",
-        flush=True,
-    )
-    saved = 1 / rates["model.predict"] - 1 / rates["features"]
-    print(
-        f"   converting to ONNX takes {converting:.1f} s, as much as {converting / saved:.0f} images save", flush=True
-    )
-
-
-def interleaved(ways: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """The median seconds of each, after one that does not count."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for repeat in range(repeats + 1):
-        for name, way in ways.items():
-            begun = time.perf_counter()
-            way()
-            if repeat:
-                seconds[name].append(time.perf_counter() - begun)
-    return {name: float(np.median(values)) for name, values in seconds.items()}
-
-
-_LEFT, _RIGHT = np.random.default_rng(0).normal(size=(2, 2048, 2048)).astype(np.float32)
-
-
-def matrix_product() -> np.ndarray:
-    return tf.linalg.matmul(_LEFT, _RIGHT).numpy()
-
-
-def multiplications(base: keras.Model) -> float:
-    """Of one image, in convolutions: outputs times the kernel's inputs."""
-    total = 0.0
-    for layer in backbone_of(base).layers:
-        if isinstance(layer, keras.layers.DepthwiseConv2D):
-            total += np.prod(layer.output.shape[1:]) * np.prod(layer.kernel.shape[:2])
-        elif isinstance(layer, keras.layers.Conv2D):
-            total += np.prod(layer.output.shape[1:]) * np.prod(layer.kernel.shape[:3])
-    return total
 
 
 @dataclass(frozen=True)

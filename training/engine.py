@@ -48,7 +48,7 @@ def _only_errors(logger: logging.Logger) -> Iterator[None]:
 def quickest(model: keras.Model, content: Callable[[], bytes], images: np.ndarray) -> Answer:
     """What answers as the model does in inference mode: ONNX Runtime, or, where that does not, Keras.
 
-    Takes a third of the time of TensorFlow when as many threads ask as there are processors (benchmarks/features.py).
+    Takes half of the time of TensorFlow when as many threads ask as there are processors (benchmarks/extraction.py).
 
     Args:
         content: gives what `to_onnx` makes of the model.
