@@ -11,7 +11,7 @@ def adam(learning_rate: float) -> keras.optimizers.Adam:
     """Adam (arXiv:1412.6980) with Keras's defaults, variables and name in saved files; equal but for rounding.
 
     Keras writes an update as a score of TensorFlow's operations, for each variable of the network. TensorFlow has one
-    that does all of it: the step's graph is smaller and sooner traced, and a step takes a tenth less
+    that does all of it: the step's graph is smaller and sooner traced, and a step takes up to a tenth less
     (benchmarks/training_step.py).
     """
     optimizer = keras.optimizers.Adam(learning_rate)
