@@ -12,11 +12,10 @@ from functools import partial
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import keras
 import numpy as np
 import openvino
 from cells import sample_cells
-from extraction import interleaved
+from extraction import answered, interleaved
 from openvino.properties import hint
 
 from training.config import ModelConfig
@@ -24,7 +23,6 @@ from training.engine import Answer, quickest, to_onnx
 from training.features import divided, images_at_once
 from training.network import build_model
 from training.processors import usable
-from training.threads import in_order
 
 BATCHES = 100
 
@@ -41,7 +39,7 @@ def measure(x: np.ndarray) -> None:
     base, _ = divided(build_model(ModelConfig(input_size=x.shape[1], policy="features")))
     content = to_onnx(base)
     ways = {
-        "ONNX Runtime": by_onnx_runtime(base, content, x),
+        "ONNX Runtime": partial(answered, quickest(base, lambda: content, x)),
         "OpenVINO, float32": by_openvino(content, x.shape[1:], openvino.Type.f32),
         "OpenVINO, bfloat16": by_openvino(content, x.shape[1:], openvino.Type.bf16),
     }
@@ -51,12 +49,6 @@ def measure(x: np.ndarray) -> None:
         mean, worst = errors(way(x), expected)
         rate = len(x) / seconds[name]
         print(f"{x.shape[1]} px, {name:18} {rate:6.0f} images/s; error {mean:.0e}, at worst {worst:.0e}", flush=True)
-
-
-def by_onnx_runtime(base: keras.Model, content: bytes, x: np.ndarray) -> Answer:
-    """As Nightshift does it."""
-    answer = quickest(base, lambda: content, x)
-    return lambda images: np.concatenate(list(in_order(answer, np.split(images, BATCHES), usable())))
 
 
 def by_openvino(content: bytes, shape: tuple[int, ...], precision: openvino.Type) -> Answer:

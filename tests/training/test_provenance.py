@@ -73,8 +73,13 @@ def test_the_environment_is_what_is_here():
     assert here["python"] == sys.version.split()[0]
     assert here["threads"] == len(os.sched_getaffinity(0))
     assert here["memory_bytes"] == psutil.virtual_memory().total
-    name = here["processor"].partition(",")[0]
-    assert name in subprocess.run(["lscpu"], capture_output=True, text=True, check=True).stdout
+    english = os.environ | {"LC_ALL": "C"}
+    told = subprocess.run(["lscpu"], capture_output=True, text=True, check=True, env=english).stdout
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in told.splitlines())}
+    assert here["processor"].partition(",")[0] in told
+    if "CPU family" in facts:  # as x86 has it
+        kind = f"{facts['Model name']}, family {facts['CPU family']}, model {facts['Model']}"
+        assert here["processor"].removeprefix(kind) in ("", ", AVX2", ", AVX-512", ", AMX")
 
 
 CPUINFO = """processor\t: {number}
