@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -107,10 +108,13 @@ class Cluster:
             process = self.processes.pop(name)
         lost = self.processes_of(process.pid)
         for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped first, so that none sees another end
-            for one in lost:
-                with contextlib.suppress(psutil.Error):
-                    one.send_signal(number)
+            _signal(number, lost)
         process.wait()
+
+    def signal(self, number: signal.Signals, *names: str) -> None:
+        """Send it to all processes of these services."""
+        for name in names:
+            _signal(number, self.processes_of(self.processes[name].pid))
 
     def processes_of(self, pid: int) -> list[psutil.Process]:
         """The process, its descendants, and whatever is in its session."""
@@ -133,10 +137,14 @@ class Cluster:
 
     def wait_healthy(self, *names: str) -> None:
         for name in names:
-            wait_for(lambda name=name: self.healthy(name), f"{name} to be healthy", self.log(name))
+            wait_for(partial(self.healthy, name), f"{name} to be healthy", told=partial(self.said, name))
 
     def log(self, name: str) -> Path:
         return self.folder / "logs" / "services" / f"{name}.log"
+
+    def said(self, name: str) -> str:
+        """The end of the service's log."""
+        return self.log(name).read_text(errors="replace")[-3000:] if self.log(name).exists() else ""
 
     def bring_up(self) -> None:
         """In the order of `depends_on`."""
@@ -144,7 +152,7 @@ class Cluster:
         self.start("s3", "postgres", "redis")
         self.wait_healthy("postgres", "redis")
         init = self._run("init", self.service("init").command or [])
-        assert init.wait(_START_SECONDS) == 0, self.log("init").read_text()[-3000:]
+        assert init.wait(_START_SECONDS) == 0, self.said("init")
         self.start("api-server", "dag-processor", "triggerer")
         self.wait_healthy("api-server")
         self.start("scheduler", "worker", "worker-training")
@@ -237,12 +245,20 @@ def secrets(folder: Path) -> dict[str, str]:
     return dict(re.findall(r"^(\w+)=(.*)$", (folder / ".env").read_text(), re.MULTILINE))
 
 
-def wait_for(holds: Callable[[], bool], what: str, log: Path | None = None, seconds: float = _START_SECONDS) -> None:
+def wait_for(
+    holds: Callable[[], bool], what: str, seconds: float = _START_SECONDS, told: Callable[[], str] = str
+) -> None:
+    """Look once a second; one that waited in vain says what is `told` then."""
     end = time.monotonic() + seconds
     while not holds():
-        told = log.read_text(errors="replace")[-3000:] if log and log.exists() else ""
-        assert time.monotonic() < end, f"waited {seconds:.0f} s for {what}\n{told}"
+        assert time.monotonic() < end, f"waited {seconds:.0f} s for {what}\n{told()}"
         time.sleep(1)
+
+
+def _signal(number: signal.Signals, to: list[psutil.Process]) -> None:
+    for one in to:
+        with contextlib.suppress(psutil.Error):
+            one.send_signal(number)
 
 
 def _put_code(checkout: Path, models: dict[str, str]) -> None:

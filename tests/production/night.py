@@ -35,8 +35,12 @@ class Night:
 
     def end(self) -> str:
         """The state it ends in."""
-        wait_for(lambda: self.api.run_state(DAG, self.run_id) in ("success", "failed"), "the night", seconds=_SECONDS)
+        ended = ("success", "failed")
+        wait_for(lambda: self.api.run_state(DAG, self.run_id) in ended, "the night", _SECONDS, told=self._standing)
         return self.api.run_state(DAG, self.run_id)
+
+    def _standing(self) -> str:
+        return "\n".join(f"{name}: {task['state']}, try {task['try_number']}" for name, task in self.tasks().items())
 
 
 def trigger(cluster: Cluster, store: str) -> Night:

@@ -1,5 +1,6 @@
 """Nights on Celery workers, PostgreSQL, Redis and S3: left alone, with a worker lost, with servers restarted."""
 
+import signal
 import time
 
 import pytest
@@ -11,6 +12,7 @@ from training.step_names import STEPS
 
 # The mapped tasks of a model that trains on pixels.
 SHARDS = ("ingest_shards", "moment_shards", "evaluate_shards")
+WORKERS = ("worker", "worker-training")
 pytestmark = pytest.mark.production
 # Seconds for which a server is away: longer than a scheduler's try to hand over a task, or a task's heartbeat.
 _AWAY = 10.0
@@ -39,6 +41,28 @@ def test_a_training_whose_worker_is_lost_goes_on_at_the_other(cluster, store, al
     assert_equal(night.store, alone)
     cluster.start(lost)
     cluster.wait_healthy(lost)
+
+
+def test_a_task_that_a_worker_takes_while_postgresql_is_away_waits_for_it(cluster, store, alone):
+    cluster.signal(signal.SIGSTOP, *WORKERS)
+    before = taken(cluster)
+    night = trigger(cluster, f"{store}/taken")
+    wait_for(lambda: night.tasks()["ingest_shards"]["state"] == "queued", "the first task to be due")
+    time.sleep(_AWAY)
+    cluster.stop("postgres")
+    cluster.signal(signal.SIGCONT, *WORKERS)
+    wait_for(lambda: taken(cluster) > before, "a worker to take a task")
+    time.sleep(_AWAY)
+    cluster.start("postgres")
+    cluster.wait_healthy("postgres", "api-server")
+    assert night.end() == "success"
+    assert {task["try_number"] for task in night.tasks().values()} == {1}
+    assert_equal(night.store, alone)
+
+
+def taken(cluster) -> int:
+    """How many tasks the workers say they took."""
+    return sum(cluster.log(name).read_text(errors="replace").count("] received") for name in WORKERS)
 
 
 def test_redis_and_postgresql_may_restart_while_a_night_is_at_it(cluster, store, alone):
