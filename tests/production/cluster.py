@@ -27,7 +27,8 @@ from runner.ports import LOCALHOST, reserved_ports
 from tests.conftest import ROOT
 from tests.production import compose, machine
 
-AIRFLOW = ("api-server", "dag-processor", "triggerer", "scheduler", "worker", "worker-training")
+WORKERS = ("worker", "worker-training")
+AIRFLOW = ("api-server", "dag-processor", "triggerer", "scheduler", *WORKERS)
 ADMIN = "admin"
 # What the tests change, to the services of Airflow.
 TESTED = {
@@ -144,7 +145,7 @@ class Cluster:
 
     def said(self, name: str) -> str:
         """The end of the service's log."""
-        return self.log(name).read_text(errors="replace")[-3000:] if self.log(name).exists() else ""
+        return self.log(name).read_text(errors="replace")[-3000:]
 
     def bring_up(self) -> None:
         """In the order of `depends_on`."""
@@ -155,7 +156,7 @@ class Cluster:
         assert init.wait(_START_SECONDS) == 0, self.said("init")
         self.start("api-server", "dag-processor", "triggerer")
         self.wait_healthy("api-server")
-        self.start("scheduler", "worker", "worker-training")
+        self.start("scheduler", *WORKERS)
         self.wait_healthy(*AIRFLOW)
 
     def restart_what_ends(self) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.api import Api
-from tests.production.cluster import Cluster, wait_for
+from tests.production.cluster import WORKERS, Cluster, wait_for
 from training.config import RunConfig, load_config
 from training.form import FORCE, form_changes
 from training.run_folder import run_uri_for
@@ -55,7 +55,7 @@ def trigger(cluster: Cluster, store: str) -> Night:
 
 def worker_that_trains(cluster: Cluster, night: Night) -> str:
     pid = night.tasks()["train"]["pid"]
-    for name in ("worker", "worker-training"):
+    for name in WORKERS:
         if pid in {process.pid for process in cluster.processes_of(cluster.processes[name].pid)}:
             return name
     raise AssertionError(f"no worker has a process {pid}")

@@ -6,13 +6,12 @@ import time
 import pytest
 
 from tests.nights import assert_equal
-from tests.production.cluster import wait_for
+from tests.production.cluster import WORKERS, wait_for
 from tests.production.night import DAG, trigger, worker_that_trains
 from training.step_names import STEPS
 
 # The mapped tasks of a model that trains on pixels.
 SHARDS = ("ingest_shards", "moment_shards", "evaluate_shards")
-WORKERS = ("worker", "worker-training")
 pytestmark = pytest.mark.production
 # Seconds for which a server is away: longer than a scheduler's try to hand over a task, or a task's heartbeat.
 _AWAY = 10.0

@@ -11,6 +11,7 @@ import requests
 
 from runner.ports import LOCALHOST
 from tests.production import compose
+from tests.production.cluster import WORKERS
 from tests.production.test_access import token
 
 pytestmark = pytest.mark.production
@@ -55,7 +56,7 @@ def test_no_default_is_written():
 
 def test_workers_do_not_know_the_servers_secrets(cluster):
     servers = ("POSTGRES_PASSWORD", "AIRFLOW_FERNET_KEY", "AIRFLOW_JWT_SECRET", "AIRFLOW_API_SECRET_KEY")
-    for name in ("worker", "worker-training"):
+    for name in WORKERS:
         told = str(cluster.environment(name))
         assert [secret for secret in (*servers, "AIRFLOW_ADMIN_PASSWORD") if cluster.variables[secret] in told] == []
 
