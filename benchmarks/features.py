@@ -11,6 +11,7 @@ seconds, and their best losses compared, and the epochs until then.
 """
 
 import argparse
+import gc
 import logging
 import multiprocessing
 import os
@@ -62,8 +63,11 @@ def main() -> None:
 
 
 def on_its_own(function: Callable[..., Any], *arguments: int) -> Any:
-    """In a process of its own: what Nightshift switches off in TensorFlow cannot be switched on again."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
+    """In a process of its own: what Nightshift switches off in TensorFlow cannot be switched on again.
+
+    As in a step of a night, what has been loaded is not looked through for garbage, whoever trains.
+    """
+    with multiprocessing.get_context("spawn").Pool(1, gc.freeze) as pool:
         return pool.apply(function, arguments)
 
 

@@ -122,6 +122,8 @@ def images_at_once(side: int) -> int:
 
 
 def _filled(batch: np.ndarray, rows: int) -> np.ndarray:
+    if len(batch) == rows:
+        return batch  # `pad` would copy it
     return np.pad(batch, [(0, rows - len(batch)), (0, 0), (0, 0), (0, 0)])
 
 

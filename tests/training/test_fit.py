@@ -12,6 +12,7 @@ from training.errors import Diverged
 from training.fit import AS_THEY_ARE, FINE_TUNE, HEAD, _epochs, _labelled, fit, history_csv, stages
 from training.logits import cross_entropies
 from training.network import from_bytes, to_bytes
+from training.rows import Rows
 from training.sampling import make_plan
 
 SETTINGS = {"batch_size": 16, "monitor_samples": 64, "learning_rate": 0.01}
@@ -33,6 +34,12 @@ def data():
     return plan, pixels[:160], (pixels[:60], noise)
 
 
+def in_two_files(rows):
+    half = len(rows) // 2
+    place = np.arange(len(rows))
+    return Rows([rows[:half], rows[half:]], place // half, place % half)
+
+
 def run(data, model=None, **settings):
     plan, pixels, validation = data
     make_deterministic(0)
@@ -40,12 +47,16 @@ def run(data, model=None, **settings):
     return model, fit(model, plan, pixels, validation, TrainConfig(**SETTINGS | settings))
 
 
-def test_batches_are_the_plans_epochs_in_order(data):
+@pytest.mark.parametrize("done", [0, 3])
+@pytest.mark.parametrize("place", [lambda pixels: pixels, in_two_files], ids=["in memory", "in files"])
+def test_batches_are_the_plans_epochs_in_order(data, place, done):
     plan, pixels, _ = data
-    shown = [(x.numpy(), y.numpy()) for x, y in _epochs(plan, pixels, 1, AS_THEY_ARE, range(1, 3))]
-    rows = np.concatenate([plan.epoch(1), plan.epoch(2)])
+    dataset = _epochs(plan, place(pixels), 1, AS_THEY_ARE, range(1, 3), done)
+    shown = [(x.numpy(), y.numpy()) for x, y in dataset]
+    rows = np.concatenate([plan.epoch(1), plan.epoch(2)])[done * plan.batch_size :]
     np.testing.assert_array_equal(np.concatenate([x for x, _ in shown]), pixels[rows])
     np.testing.assert_array_equal(np.concatenate([y for _, y in shown])[:, 0], np.asarray(plan.labels)[rows])
+    assert {x.shape for x, _ in shown} == {(plan.batch_size, *pixels.shape[1:])}
 
 
 def test_nothing_that_fit_reads_has_a_thread_that_tunes_it(data):

@@ -1,5 +1,6 @@
 """What is slow to import is imported by the steps that need it, and by no other."""
 
+import json
 import subprocess
 import sys
 
@@ -45,3 +46,28 @@ def loaded(few_cells, tmp_path_factory):
 )
 def test_a_step_loads_nothing_that_it_has_no_use_for(loaded, step, never):
     assert not loaded[step] & never
+
+
+def test_what_is_loaded_is_not_looked_through_for_garbage_but_garbage_is_not_kept():
+    code = """
+import gc, json, weakref
+from training.steps import _loaded
+class Thing: pass
+def ring():
+    thing = Thing()
+    thing.itself = thing
+    return weakref.ref(thing)
+before = ring()
+_loaded("train")
+frozen, looked_through = gc.get_freeze_count(), len(gc.get_objects())
+after = ring()
+_loaded("train")
+gc.collect()
+print(json.dumps([gc.isenabled(), looked_through / frozen, gc.get_freeze_count() - frozen, before(), after()]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    collecting, share, added, *alive = json.loads(done.stdout.splitlines()[-1])
+    assert collecting
+    assert share < 0.01
+    assert added <= 0
+    assert alive == [None, None]
