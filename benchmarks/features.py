@@ -240,9 +240,12 @@ def classifier(size: int) -> keras.Model:
 def kept(model: keras.Model, pixels: np.ndarray, folder: Path) -> Rows:
     """What the model's base makes of images, which are known by their places."""
     names = [f"{place:064d}" for place in range(len(pixels))]
-    places = dict(zip(names, pixels, strict=True))
-    store = LocalStore(folder)
-    return kept_features(divided(model)[0], names, lambda some: np.stack([places[one] for one in some]), store, 2**33)
+
+    def chosen(some: list[str]) -> Rows:
+        """Not copied, as a night does not copy what it reads from files."""
+        return Rows([pixels], np.zeros(len(some), int), np.array([int(name) for name in some]))
+
+    return kept_features(divided(model)[0], names, chosen, LocalStore(folder), 2**33)
 
 
 def head(size: int, train: Labelled, validation: Labelled, epochs: int, seed: int) -> Course:
