@@ -226,8 +226,7 @@ def _batches(plan: SamplingPlan, epochs: range, done: int, inputs: Array, labels
         return _gathered(plan, epochs, done, inputs, labels)
 
     def rows() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        drawn = (batch for number in epochs for batch in np.split(plan.epoch(number), plan.steps_per_epoch))
-        for batch in islice(drawn, done, None):
+        for batch in _drawn(plan, epochs, done):
             yield inputs[batch], labels[batch]
 
     signature = tuple(tf.TensorSpec((plan.batch_size, *array.shape[1:]), array.dtype) for array in (inputs, labels))
@@ -236,11 +235,17 @@ def _batches(plan: SamplingPlan, epochs: range, done: int, inputs: Array, labels
 
 def _gathered(plan: SamplingPlan, epochs: range, done: int, *arrays: np.ndarray) -> tf.data.Dataset:
     """`_batches` of what is in memory: to fetch one from Python takes half as long as the step of a head."""
-    order = np.concatenate([plan.epoch(number) for number in epochs]).reshape(-1, plan.batch_size)
+    order = np.stack(list(_drawn(plan, epochs, done)))
     with tf.device("CPU"):  # from a GPU, each batch would be fetched
         tensors = [tf.convert_to_tensor(array) for array in arrays]
-    drawn = tf.data.Dataset.from_tensor_slices(order[done:])
-    return drawn.map(lambda batch: tuple(tf.gather(tensor, batch) for tensor in tensors))
+    batches = tf.data.Dataset.from_tensor_slices(order)
+    return batches.map(lambda batch: tuple(tf.gather(tensor, batch) for tensor in tensors))
+
+
+def _drawn(plan: SamplingPlan, epochs: range, done: int) -> Iterator[np.ndarray]:
+    """Which rows each batch has."""
+    drawn = (batch for number in epochs for batch in np.split(plan.epoch(number), plan.steps_per_epoch))
+    return islice(drawn, done, None)
 
 
 def _changes(plan: SamplingPlan, augment: AugmentConfig, side: int, epochs: range, done: int) -> tf.data.Dataset:
