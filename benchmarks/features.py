@@ -3,7 +3,7 @@
     python benchmarks/features.py [--size 112 224] [--epochs 15] [--seeds 0 1 2] [--heads 60]
 
 The script of many a tutorial (a frozen base, pooling, two dense layers with dropout, rare images shown as
-often as the others, Adam, the usual ten metrics, early stopping, a checkpoint of the best epoch, `model.fit`) against
+often as the others, Adam, the tutorial's metrics, early stopping, a checkpoint of the best epoch, `model.fit`) against
 the same head on features that are computed once, until the same validation loss. Both from the same pixels in memory.
 The second pays for the conversion to ONNX and for every feature, once cold and once when the night before has left
 them. How low a loss comes, and when, is luck: many heads are trained either way on the same features, which takes
@@ -34,7 +34,6 @@ from training.config import ModelConfig, TrainConfig
 from training.determinism import make_deterministic
 from training.features import divided, fit_on_features, kept_features
 from training.network import backbone_of, build_model
-from training.objective import _of_two_classes
 from training.rows import Rows
 from training.sampling import make_plan
 from training.store import LocalStore
@@ -194,7 +193,7 @@ def plain_head(train: Labelled, validation: Labelled, epochs: int, seed: int) ->
 def plainly(start: list[Any], train: Labelled, validation: Labelled, epochs: int, seed: int) -> Course:
     dense = [layer for units in HEAD for layer in (keras.layers.Dense(units, "relu"), keras.layers.Dropout(0.5))]
     model = keras.Sequential([*start, *dense, keras.layers.Dense(1, activation="sigmoid")])
-    model.compile(keras.optimizers.Adam(1e-3), "binary_crossentropy", metrics=list(_of_two_classes()))
+    model.compile(keras.optimizers.Adam(1e-3), "binary_crossentropy", metrics=usual_metrics())
     ends = list[float]()
     told = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: ends.append(time.perf_counter()))
     stopping = keras.callbacks.EarlyStopping(monitor="val_loss", patience=PATIENCE)
@@ -211,6 +210,22 @@ def plainly(start: list[Any], train: Labelled, validation: Labelled, epochs: int
             verbose=0,
         )
     return Course(history.history["val_loss"], [end - begun for end in ends])
+
+
+def usual_metrics() -> list[keras.metrics.Metric]:
+    """Those of TensorFlow's tutorial on imbalanced data."""
+    metrics = keras.metrics
+    return [
+        metrics.TruePositives(name="tp"),
+        metrics.FalsePositives(name="fp"),
+        metrics.TrueNegatives(name="tn"),
+        metrics.FalseNegatives(name="fn"),
+        metrics.BinaryAccuracy(name="accuracy"),
+        metrics.Precision(name="precision"),
+        metrics.Recall(name="recall"),
+        metrics.AUC(name="auc"),
+        metrics.AUC(name="prc", curve="PR"),
+    ]
 
 
 def oversampled(x: np.ndarray, y: np.ndarray, seed: int) -> tuple[tf.data.Dataset, int]:

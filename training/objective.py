@@ -1,12 +1,18 @@
 """What `fit` minimises and counts: one sigmoid unit for two classes, a softmax unit a class for more."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from training.adam import adam
 from training.evaluation import BARE_LOSS
+
+# So many, evenly from 0 to 1, have one half among them, by which two classes are told apart.
+_THRESHOLDS = 201
 
 
 def units(classes: int) -> int:
@@ -43,22 +49,45 @@ def compile_classifier(
 
 def _of_two_classes() -> Iterator[keras.metrics.Metric]:
     """Those of TensorFlow's tutorial on imbalanced data."""
-    metrics = keras.metrics
-    yield metrics.TruePositives(name="tp")
-    yield metrics.FalsePositives(name="fp")
-    yield metrics.TrueNegatives(name="tn")
-    yield metrics.FalseNegatives(name="fn")
-    yield metrics.BinaryAccuracy(name="accuracy")
-    yield metrics.Precision(name="precision")
-    yield metrics.Recall(name="recall")
-    yield metrics.AUC(name="auc")
-    yield metrics.AUC(name="prc", curve="PR")
+    yield _counted(num_thresholds=_THRESHOLDS)
 
 
 def _of_several_classes(outputs: int) -> Iterator[keras.metrics.Metric]:
     """Means over the classes, each against the rest; accuracy decides by the largest probability."""
-    metrics = keras.metrics
-    yield metrics.CategoricalAccuracy(name="accuracy")
-    yield metrics.F1Score(average="macro", name="f1")
-    yield metrics.AUC(name="auc", multi_label=True, num_labels=outputs)
-    yield metrics.AUC(name="prc", curve="PR", multi_label=True, num_labels=outputs)
+    yield keras.metrics.CategoricalAccuracy(name="accuracy")
+    yield keras.metrics.F1Score(average="macro", name="f1")
+    yield _counted(multi_label=True, num_labels=outputs)
+
+
+def _counted(**how: Any) -> keras.metrics.AUC:
+    """All metrics that follow from how many answers are right and wrong at many thresholds, counted once.
+
+    Counted by each of them, a head's first epoch takes half as long again. This is Keras's own metric, not of a class
+    that whoever loads the model would have to have.
+    """
+    counts = keras.metrics.AUC(name="counts", **how)
+    counts.result = partial(_results, counts, counts.result)
+    return counts
+
+
+def _results(counts: keras.metrics.AUC, roc_area: Callable[[], tf.Tensor]) -> dict[str, float]:
+    """In the place of `result`; of what is in a dictionary, Keras takes each for a metric.
+
+    It asks within every step, too, but what it reports of an epoch it asks at its end, outside the graph.
+    """
+    if tf.inside_function():
+        return {}
+    areas = {"auc": float(roc_area()), "prc": float(counts.interpolate_pr_auc())}
+    return areas if counts.multi_label else _decisions(counts) | areas
+
+
+def _decisions(counts: keras.metrics.AUC) -> dict[str, float]:
+    """By the threshold of one half."""
+    kinds = counts.true_positives, counts.false_positives, counts.true_negatives, counts.false_negatives
+    tp, fp, tn, fn = (float(kind.numpy()[_THRESHOLDS // 2]) for kind in kinds)
+    counted = {"tp": tp, "fp": fp, "tn": tn, "fn": fn}
+    return counted | {
+        "accuracy": (tp + tn) / max(tp + fp + tn + fn, 1),
+        "precision": tp / max(tp + fp, 1),
+        "recall": tp / max(tp + fn, 1),
+    }
