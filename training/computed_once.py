@@ -17,10 +17,12 @@ from training.errors import StoreError
 from training.rows import Rows, let_go
 from training.run_folder import as_json
 from training.store import NotFound, Store
+from training.threads import in_order
 
 log = logging.getLogger(__name__)
 COMPUTED = "computed/"
-_FILE_BYTES = 2**26
+# Of files of so many bytes, a few are in memory while they are looked through, however many there are.
+_FILE_BYTES, _FILES_AT_ONCE = 2**26, 2
 _SHA256 = 32
 # Of images by their SHA-256, the rows one by one in order.
 Compute = Callable[[list[str]], Iterable[np.ndarray]]
@@ -60,7 +62,8 @@ class ComputedOnce:
         return _rows(files, places, np.empty(0, self.pair))
 
     def _files(self) -> Files:
-        found = ((entry.key, self._read(entry.key)) for entry in list(self.store.list(self.folder)))
+        keys = [entry.key for entry in self.store.list(self.folder)]
+        found = zip(keys, in_order(self._read, keys, _FILES_AT_ONCE), strict=True)
         return {key: pairs for key, pairs in found if pairs is not None}
 
     def _read(self, key: str) -> np.ndarray | None:

@@ -84,13 +84,13 @@ def batch_statistics(
             if id(layer) not in watching and corrected is as_they_are and fits(layer, inputs, mask):
                 return by_one_kernel(layer, inputs)[0]
             x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
-            count, mean, variance = _moments(x, layer, mask)
+            count, mean, variance, centred = _moments(x, layer, mask)
             if calls is not None and id(layer) in watching:
                 calls.append(Call(layer, count, mean, variance))
             if id(layer) not in normalising:
                 return original(inputs, training=False, mask=mask)
-            mean, variance = corrected(layer, mean, variance)
-            return _normalised(layer, x, ops.cast(mean, x.dtype), ops.cast(variance, x.dtype))
+            normalised_by = corrected(layer, mean, variance)
+            return _normalised(layer, centred, *(ops.cast(value, x.dtype) for value in (mean, *normalised_by)))
 
         return call
 
@@ -98,46 +98,42 @@ def batch_statistics(
         yield
 
 
-def _normalised(layer: BatchNorm, x: Any, mean: Any, variance: Any) -> Any:
-    """What the layer makes of `x` in training, without its updates."""
+def _normalised(layer: BatchNorm, centred: Any, centre: Any, mean: Any, variance: Any) -> Any:
+    """What the layer makes in training, without its updates, of what was `centred` around a batch's own mean."""
     gamma, beta = layer.gamma, layer.beta
     if layer.renorm:
         r, d, mean, variance = layer._renorm_correction_and_moments(mean, variance)
-        gamma, beta = layer._compose_transforms(r, d, gamma, beta, x.dtype)
-    scaled = ops.batch_normalization(x, mean, variance, layer.axis, beta, gamma, epsilon=layer.epsilon)
+        gamma, beta = layer._compose_transforms(r, d, gamma, beta, centred.dtype)
+    scaled = ops.batch_normalization(centred, mean - centre, variance, layer.axis, beta, gamma, epsilon=layer.epsilon)
     return ops.cast(scaled, layer.compute_dtype)
 
 
-def _moments(x: Any, layer: BatchNorm, mask: Any) -> tuple[Any, Any, Any]:
-    """Count, mean and variance of each channel over a batch, float64.
+def _moments(x: Any, layer: BatchNorm, mask: Any) -> tuple[Any, Any, Any, Any]:
+    """Count, mean and variance of each channel over a batch, float64; and `x` less the mean, rounded to its type.
 
     Float32 sums of few values, added in float64: near 1e-7 where Keras's own float32 moments are near 1e-5, at
     the same price. The variance is taken around the rounded mean, and corrected for the rounding.
     """
     weights = None if mask is None else ops.expand_dims(ops.cast(mask, x.dtype), -1)
     count = _count(x, layer, weights)
-    mean = tf.math.divide_no_nan(_total(x, layer, weights), count)
+    sums = tf.reduce_sum(_blocks(x, layer, weights), 1)
+    mean = tf.math.divide_no_nan(tf.reduce_sum(tf.cast(sums, tf.float64), 0), count)
     centre = tf.cast(mean, x.dtype)
-    squares = _total(tf.math.squared_difference(x, _along_channels(centre, x, layer)), layer, weights)
+    centred = x - _along_channels(centre, x, layer)
+    # Unlike a sum of squares, the norm needs no room for these.
+    norms = tf.cast(tf.math.reduce_euclidean_norm(_blocks(centred, layer, weights), 1), tf.float64)
     offset = mean - tf.cast(centre, tf.float64)
-    return count, mean, tf.math.divide_no_nan(squares, count) - offset**2
+    return count, mean, tf.math.divide_no_nan(tf.reduce_sum(tf.square(norms), 0), count) - tf.square(offset), centred
 
 
-def _total(x: Any, layer: BatchNorm, weights: Any) -> Any:
-    """The sum of each channel over all other axes, shape (channels,)."""
+def _blocks(x: Any, layer: BatchNorm, weights: Any) -> Any:
+    """As many places of an image at once as can be added up in float32, and divide it: (blocks, places, channels)."""
     if weights is not None:
         x = tf.where(weights > 0, x, tf.zeros((), x.dtype))  # not a product: 0 · NaN stays NaN
-    channels = layer.axis % len(x.shape)
-    others = [axis for axis in range(len(x.shape)) if axis != channels]
-    if len(others) > 1:
-        x = tf.reduce_sum(x, axis=_few(x, others), keepdims=True)
-    return tf.reduce_sum(tf.cast(x, tf.float64), axis=others)
-
-
-def _few(x: Any, others: list[int]) -> list[int]:
-    """Axes that can be added up in float32: an image's all where it is small, else the last."""
-    places = [x.shape[axis] for axis in others[1:]]
-    return others[1:] if None not in places and math.prod(places) <= _PLACES else others[-1:]
+    x = ops.moveaxis(x, layer.axis, -1)
+    places = 1 if None in x.shape[1:-1] else math.prod(x.shape[1:-1])
+    at_once = max(few for few in range(1, _PLACES + 1) if places % few == 0)
+    return tf.reshape(x, (-1, at_once, x.shape[-1]))
 
 
 def _along_channels(values: Any, x: Any, layer: BatchNorm) -> Any:
