@@ -127,13 +127,18 @@ def _moments(x: Any, layer: BatchNorm, mask: Any) -> tuple[Any, Any, Any, Any]:
 
 
 def _blocks(x: Any, layer: BatchNorm, weights: Any) -> Any:
-    """As many places of an image at once as can be added up in float32, and divide it: (blocks, places, channels)."""
+    """Places of an image that are added up in float32: (blocks, places, channels)."""
     if weights is not None:
         x = tf.where(weights > 0, x, tf.zeros((), x.dtype))  # not a product: 0 · NaN stays NaN
     x = ops.moveaxis(x, layer.axis, -1)
-    places = 1 if None in x.shape[1:-1] else math.prod(x.shape[1:-1])
-    at_once = max(few for few in range(1, _PLACES + 1) if places % few == 0)
-    return tf.reshape(x, (-1, at_once, x.shape[-1]))
+    return tf.reshape(x, (-1, _at_once(x), x.shape[-1]))
+
+
+def _at_once(x: Any) -> Any:
+    """The most places that divide an image, or, where its size is not known yet, a row."""
+    if None in x.shape[1:-1]:
+        return tf.shape(x)[-2]
+    return max(few for few in range(1, _PLACES + 1) if math.prod(x.shape[1:-1]) % few == 0)
 
 
 def _along_channels(values: Any, x: Any, layer: BatchNorm) -> Any:

@@ -261,6 +261,17 @@ def test_channels_first():
     np.testing.assert_allclose(model.layers[0].moving_variance, x.var(axis=(0, 2, 3), dtype=np.float64), rtol=1e-6)
 
 
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("size", [(40, 40), (31, 37), (1, 257)])
+def test_images_of_any_size(size, known):
+    """Few sizes can be divided evenly, and some are known by the batch alone."""
+    x = np.random.default_rng(0).normal(100, 2, (6, *size, 3)).astype(np.float32)
+    model = keras.Sequential([keras.Input((*(size if known else (None, None)), 3)), keras.layers.BatchNormalization()])
+    recalibrate(model, [x[:4], x[4:]])
+    np.testing.assert_allclose(model.layers[0].moving_mean, x.mean(axis=(0, 1, 2), dtype=np.float64), rtol=1e-6)
+    np.testing.assert_allclose(model.layers[0].moving_variance, x.var(axis=(0, 1, 2), dtype=np.float64), rtol=1e-6)
+
+
 def test_masked_steps_do_not_count():
     random = np.random.default_rng(0)
     x = random.normal(4, 2, (40, 7, 3)).astype(np.float32)
