@@ -3,10 +3,11 @@
 import csv
 import io
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import chain, islice
+from functools import partial
+from itertools import islice
 
 import keras
 import numpy as np
@@ -226,7 +227,7 @@ def _batches(plan: SamplingPlan, epochs: range, done: int, inputs: Array, labels
         return _gathered(plan, epochs, done, inputs, labels)
 
     def rows() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for batch in _drawn(plan, epochs, done):
+        for batch in _drawn(plan, plan.epoch, epochs, done):
             yield inputs[batch], labels[batch]
 
     signature = tuple(tf.TensorSpec((plan.batch_size, *array.shape[1:]), array.dtype) for array in (inputs, labels))
@@ -235,27 +236,25 @@ def _batches(plan: SamplingPlan, epochs: range, done: int, inputs: Array, labels
 
 def _gathered(plan: SamplingPlan, epochs: range, done: int, *arrays: np.ndarray) -> tf.data.Dataset:
     """`_batches` of what is in memory: to fetch one from Python takes half as long as the step of a head."""
-    order = np.stack(list(_drawn(plan, epochs, done)))
+    order = np.stack(list(_drawn(plan, plan.epoch, epochs, done)))
     with tf.device("CPU"):  # from a GPU, each batch would be fetched
         tensors = [tf.convert_to_tensor(array) for array in arrays]
     batches = tf.data.Dataset.from_tensor_slices(order)
     return batches.map(lambda batch: tuple(tf.gather(tensor, batch) for tensor in tensors))
 
 
-def _drawn(plan: SamplingPlan, epochs: range, done: int) -> Iterator[np.ndarray]:
-    """Which rows each batch has."""
-    drawn = (batch for number in epochs for batch in np.split(plan.epoch(number), plan.steps_per_epoch))
-    return islice(drawn, done, None)
-
-
 def _changes(plan: SamplingPlan, augment: AugmentConfig, side: int, epochs: range, done: int) -> tf.data.Dataset:
     """How augmentation changes the rows of each batch."""
+    return tf.data.Dataset.from_generator(
+        lambda: _drawn(plan, partial(changes, plan, augment, side), epochs, done),
+        output_signature=tf.TensorSpec((plan.batch_size, WIDTH), tf.float32),
+    )
 
-    def rows() -> Iterator[np.ndarray]:
-        drawn = (np.split(changes(plan, augment, side, number), plan.steps_per_epoch) for number in epochs)
-        return islice(chain.from_iterable(drawn), done, None)
 
-    return tf.data.Dataset.from_generator(rows, output_signature=tf.TensorSpec((plan.batch_size, WIDTH), tf.float32))
+def _drawn(plan: SamplingPlan, of_epoch: Callable[[int], np.ndarray], epochs: range, done: int) -> Iterator[np.ndarray]:
+    """What each batch has of what its epoch has."""
+    drawn = (batch for number in epochs for batch in np.split(of_epoch(number), plan.steps_per_epoch))
+    return islice(drawn, done, None)
 
 
 def _labelled(data: tuple[Array, np.ndarray], outputs: int, batch_size: int) -> tf.data.Dataset:

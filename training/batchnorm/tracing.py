@@ -71,7 +71,7 @@ def batch_statistics(
 
     Every other one stays in inference mode. Each call of a `watched` layer is appended to `calls`. What `layers`
     normalise by is ``corrected(layer, mean, variance)``; where it is neither changed nor watched, the fused kernel that
-    `fit` uses finds it, in float32 and half of the time.
+    `fit` uses finds it, in float32 and sooner.
     """
     normalising, watching = {id(layer) for layer in layers}, {id(layer) for layer in watched}
     graph = tf.compat.v1.get_default_graph() if not tf.executing_eagerly() else None
